@@ -1,0 +1,171 @@
+"""The ready-set loop: submit what is ready, take what finishes first, go on past failures.
+
+The driver keeps nothing that matters: what is done is read from the store, so killing it loses at
+most the work in flight. A failed cell never stops the others; its descendants are blocked.
+"""
+
+from __future__ import annotations
+
+import heapq
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from graphlib import TopologicalSorter
+
+from orchestrator.executor import Executor, Job, Outcome
+from orchestrator.plan import Node, Plan
+from orchestrator.retry import GiveUp, decide
+from workers.outcome import ErrorKind
+from workers.run import attempt_row, final_state
+from workers.store import Store
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something happened to a cell; for progress displays."""
+
+    kind: str
+    """`submitted`, `done`, `retry`, `failed` or `blocked`."""
+    node: Node
+    outcome: Outcome | None = None
+    detail: str = ""
+
+
+Observer = Callable[[Event], None]
+
+
+@dataclass
+class Summary:
+    """How a run of the driver ended."""
+
+    done: list[str] = field(default_factory=list)
+    failed: dict[str, Outcome] = field(default_factory=dict)
+    blocked: dict[str, str] = field(default_factory=dict)
+    """Cells that could not run, each with the failed ancestor."""
+
+    @property
+    def ok(self) -> bool:
+        return not self.failed and not self.blocked
+
+
+class Driver:
+    """Drives one plan to its end on one executor."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        executor: Executor,
+        store: Store,
+        observe: Observer = lambda _: None,
+        attempts: dict[str, int] | None = None,
+    ) -> None:
+        """Prepare a run.
+
+        Args:
+            plan: what to do.
+            executor: where to do it.
+            store: where the workers commit.
+            observe: is told of everything that happens.
+            attempts: how many tries each cell has had in earlier runs.
+        """
+        self.plan, self.executor, self.store, self.observe = plan, executor, store, observe
+        self.summary = Summary()
+        self._attempts = dict(attempts or {})
+        self._history: dict[str, list[ErrorKind]] = {}
+        self._ready: list[tuple[float, str]] = []
+        self._delayed: list[tuple[float, str, Job]] = []
+        self._in_flight = 0
+        self._sorter: TopologicalSorter[str] = TopologicalSorter(
+            {
+                cell_id: [p for p in plan.parents(cell_id) if p in plan.todo]
+                for cell_id in plan.todo
+                if not plan.nodes[cell_id].has_weights
+            }
+            | {cell_id: [] for cell_id in plan.todo if plan.nodes[cell_id].has_weights}
+        )
+
+    def run(self) -> Summary:
+        """Run everything that is to do, and return how each cell ended."""
+        self._sorter.prepare()
+        self._take_ready()
+        while self._ready or self._delayed or self._in_flight:
+            self._submit_ready()
+            self._take_finished()
+        return self.summary
+
+    def _take_ready(self) -> None:
+        for cell_id in self._sorter.get_ready():
+            heapq.heappush(self._ready, (-self.plan.priority[cell_id], cell_id))
+
+    def _submit_ready(self) -> None:
+        now = time.monotonic()
+        while self._delayed and self._delayed[0][0] <= now:
+            self._submit(heapq.heappop(self._delayed)[2])
+        while self._ready and self._in_flight < self.executor.capacity:
+            cell_id = heapq.heappop(self._ready)[1]
+            if cell_id not in self.summary.blocked:
+                node = self.plan.nodes[cell_id]
+                self._submit(Job(node.cell, node.missing, self._attempts.get(cell_id, 0) + 1))
+
+    def _submit(self, job: Job) -> None:
+        self._attempts[job.cell.cell_id] = job.attempt
+        self.executor.submit(job)
+        self._in_flight += 1
+        self._tell("submitted", job.cell.cell_id)
+
+    def _take_finished(self) -> None:
+        timeout = None
+        if self._delayed:
+            timeout = max(0.0, self._delayed[0][0] - time.monotonic())
+        if not self._in_flight:
+            time.sleep(timeout or 0.0)
+            return
+        finished = self.executor.wait_any(timeout)
+        if finished is not None:
+            self._in_flight -= 1
+            self._settle(*finished)
+
+    def _settle(self, job: Job, outcome: Outcome) -> None:
+        """File how a try ended, and decide what comes of it."""
+        cell_id = job.cell.cell_id
+        if not outcome.recorded:
+            self._record(job, outcome)
+        if outcome.error is None:
+            if job.evaluate:
+                self.store.seal(cell_id, job.evaluate)
+            self.summary.done.append(cell_id)
+            self._sorter.done(cell_id)
+            self._take_ready()
+            self._tell("done", cell_id, outcome)
+            return
+        decision = decide(outcome.error, self._history.setdefault(cell_id, []))
+        self._history[cell_id].append(outcome.error)
+        if isinstance(decision, GiveUp):
+            self._fail(cell_id, outcome, decision.reason)
+            return
+        again = replace(
+            job,
+            attempt=job.attempt + 1,
+            micro_batches=job.micro_batches * decision.micro_batches_factor,
+        )
+        heapq.heappush(self._delayed, (time.monotonic() + decision.delay_s, cell_id, again))
+        self._tell("retry", cell_id, outcome, f"in {decision.delay_s:.0f} s")
+
+    def _record(self, job: Job, outcome: Outcome) -> None:
+        """Say in the store how a try ended whose worker could not say so itself."""
+        started = datetime.now(UTC)
+        self.store.commit_attempt(attempt_row(job, final_state(outcome), started, outcome))
+
+    def _fail(self, cell_id: str, outcome: Outcome, reason: str) -> None:
+        self.summary.failed[cell_id] = outcome
+        self._tell("failed", cell_id, outcome, reason)
+        for descendant in self.plan.descendants(cell_id):
+            if descendant in self.plan.todo and descendant not in self.summary.blocked:
+                self.summary.blocked[descendant] = cell_id
+                self._tell("blocked", descendant, detail=f"by {self.plan.nodes[cell_id].cell}")
+
+    def _tell(
+        self, kind: str, cell_id: str, outcome: Outcome | None = None, detail: str = ""
+    ) -> None:
+        self.observe(Event(kind, self.plan.nodes[cell_id], outcome, detail))

@@ -1,0 +1,68 @@
+"""Where cells run: the Executor protocol, and the executor that needs no Ray."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol
+
+from workers.job import Job, Site
+from workers.outcome import ErrorKind, Outcome
+from workers.run import execute
+
+__all__ = ["ErrorKind", "Executor", "InlineExecutor", "Job", "Outcome", "Work"]
+
+Work = Callable[[Job, Site], Outcome]
+"""What runs a job on a worker: `workers.run.execute`, unless a benchmark or test puts another."""
+
+
+class Executor(Protocol):
+    """Runs jobs. Failures come back as Outcomes; no method raises because a job failed.
+
+    Used by one thread. At most one job of a cell is in flight at a time.
+    """
+
+    @property
+    def capacity(self) -> int:
+        """How many jobs are worth having in flight at once."""
+
+    def submit(self, job: Job) -> None:
+        """Take a job; returns at once."""
+
+    def wait_any(self, timeout_s: float | None = None) -> tuple[Job, Outcome] | None:
+        """Return a job that has ended and how; None when none did in time.
+
+        Raises:
+            LookupError: when nothing is in flight.
+        """
+
+    def cancel(self, job: Job) -> None:
+        """Stop a job that is in flight if it can be; it still comes out of `wait_any`."""
+
+    def close(self) -> None:
+        """End what is in flight and free everything."""
+
+
+class InlineExecutor:
+    """Runs each job in this process when its outcome is asked for: for debuggers and tests."""
+
+    capacity = 1
+
+    def __init__(self, site: Site, work: Work = execute) -> None:
+        self._site, self._work = site, work
+        self._waiting: deque[Job] = deque()
+
+    def submit(self, job: Job) -> None:
+        self._waiting.append(job)
+
+    def wait_any(self, timeout_s: float | None = None) -> tuple[Job, Outcome] | None:  # noqa: ARG002
+        if not self._waiting:
+            raise LookupError("nothing is in flight")
+        job = self._waiting.popleft()
+        return job, self._work(job, self._site)
+
+    def cancel(self, job: Job) -> None:
+        """Nothing runs between two calls of `wait_any`, so there is nothing to stop."""
+
+    def close(self) -> None:
+        self._waiting.clear()

@@ -1,0 +1,384 @@
+"""A grid: YAML -> frozen Grid, with every error reported at once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from orchestrator.grid_file import (
+    GridFile,
+    ModelEntry,
+    Resources,
+    parse_grid_file,
+    validate,
+)
+from orchestrator.yaml_source import Document, parse_yaml, read_yaml
+from workers.cell import BASELINE, Model, canonical_json
+from workers.digests import file_digest
+from workers.errors import Problem, UserError, nearest
+from workers.methods import Method, MethodConfig, methods
+from workers.recipe import Recipe
+from workers.suites import Suite, suites
+
+UNMADE = "unmade"
+"""Stands for the digest of a weights file that the suite has yet to make."""
+
+
+@dataclass(frozen=True)
+class MethodEntry:
+    """A method with its hyper-parameters, under the name that tables show."""
+
+    label: str
+    kind: type[Method]
+    config: MethodConfig
+
+    @property
+    def hyperparameters(self) -> dict[str, Any]:
+        return self.config.model_dump(mode="json")
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Which cells to run, on what, with what."""
+
+    name: str
+    suite: Suite
+    data_root: Path
+    store: str
+    models: tuple[Model, ...]
+    downstream: tuple[str, ...]
+    methods: tuple[MethodEntry, ...]
+    seeds: tuple[int, ...]
+    recipe: Recipe
+    evaluate: tuple[str, ...]
+    resources: Resources
+    entries: tuple[Mapping[str, Any], ...] = field(default=(), repr=False)
+    """The model entries as they were written."""
+
+    @property
+    def is_made(self) -> bool:
+        """Whether every weights file is there."""
+        return all(model.weights != UNMADE for model in self.models)
+
+    def method(self, label: str) -> MethodEntry:
+        """Return the method of a label: the grid's own, or any other with its defaults."""
+        for entry in self.methods:
+            if entry.label == label:
+                return entry
+        kind = methods()[label]
+        return MethodEntry(label, kind, kind.Config())
+
+    def to_yaml(self) -> str:
+        """Write the grid out in full: names for `all`, every default, absolute paths."""
+        value = {
+            "name": self.name,
+            "suite": self.suite.name,
+            "data_root": str(self.data_root),
+            "models": [dict(entry) for entry in self.entries],
+            "downstream": list(self.downstream),
+            "methods": [
+                {"name": entry.label, "method": entry.kind.name, **entry.hyperparameters}
+                for entry in self.methods
+            ],
+            "seeds": list(self.seeds),
+            "recipe": self.recipe.model_dump(mode="json"),
+            "evaluate": list(self.evaluate),
+            "resources": self.resources.model_dump(mode="json"),
+        }
+        return yaml.safe_dump(value, sort_keys=False)
+
+
+def load_grid(path: Path, store: str | None = None) -> Grid:
+    """Read a grid file. `store` takes the place of the one that it names.
+
+    Raises:
+        UserError: with every problem in the file.
+    """
+    return resolve_grid(read_yaml(path), store)
+
+
+def load_stored_grid(text: str, store: str) -> Grid:
+    """Read the grid that a store was filled by."""
+    return resolve_grid(parse_yaml(text, f"{store}/grid.yaml"), store)
+
+
+def resolve_grid(document: Document, store: str | None = None) -> Grid:
+    """Turn a parsed grid file into a Grid; see `load_grid`."""
+    file, problems = parse_grid_file(document)
+    suite = _suite(file, document, problems)
+    root = _data_root(file, document, problems)
+    entries = _methods(file, document, problems)
+    models = _models(file, suite, root, document, problems)
+    downstream, evaluate = _sets(file, suite, document, problems)
+    _no_repeats(file.seeds, "seeds", document, problems)
+    if problems or suite is None or root is None or file.name is None:
+        raise UserError(problems)
+    return Grid(
+        name=file.name,
+        suite=suite,
+        data_root=root,
+        store=store or file.store or f"runs/{file.name}",
+        models=models,
+        downstream=downstream,
+        methods=entries,
+        seeds=tuple(file.seeds),
+        recipe=file.recipe,
+        evaluate=evaluate,
+        resources=file.resources,
+        entries=tuple(_written(entry) for entry in file.models or ()),
+    )
+
+
+def with_digests(grid: Grid) -> Grid:
+    """Return the grid with the digest of every weights file that is there by now."""
+    return replace(grid, models=tuple(_identify(m, grid.data_root) for m in grid.models))
+
+
+def _suite(file: GridFile, document: Document, problems: list[Problem]) -> Suite | None:
+    if file.suite is None:
+        return None
+    if file.suite not in suites():
+        hint = nearest(file.suite, suites())
+        problems.append(Problem(document.where(("suite",)), f"unknown suite {file.suite!r}", hint))
+    return suites().get(file.suite)
+
+
+def _data_root(file: GridFile, document: Document, problems: list[Problem]) -> Path | None:
+    if file.data_root is None:
+        return None
+    expanded = os.path.expandvars(file.data_root)
+    where = document.where(("data_root",))
+    if "$" in expanded:
+        problems.append(Problem(where, f"an environment variable in {file.data_root!r} is not set"))
+        return None
+    root = Path(expanded).expanduser().resolve()
+    taken = next((p for p in (root, *root.parents) if p.exists()), root)
+    if not taken.is_dir():
+        problems.append(Problem(where, f"{taken} is a file, not a folder"))
+    return root
+
+
+def _sets(
+    file: GridFile, suite: Suite | None, document: Document, problems: list[Problem]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    if suite is None:
+        return (), ()
+    chosen = []
+    for key, given, allowed in (
+        ("downstream", file.downstream, suite.ood_names),
+        ("evaluate", file.evaluate, tuple(suite.evaluation_sets)),
+    ):
+        names = allowed if given == "all" else tuple(given)
+        for index, name in enumerate(names):
+            if name not in allowed:
+                where = document.where((key, index))
+                hint = nearest(name, allowed)
+                message = f"unknown data set {name!r}"
+                if name in suite.evaluation_sets:
+                    message = f"{name!r} is the ID set: nothing is fine-tuned on it"
+                problems.append(Problem(where, message, hint))
+        _no_repeats(names, key, document, problems)
+        chosen.append(names)
+    return chosen[0], chosen[1]
+
+
+def _no_repeats(
+    values: Sequence[Any], key: str, document: Document, problems: list[Problem]
+) -> None:
+    for index, value in enumerate(values):
+        if value in values[:index]:
+            problems.append(Problem(document.where((key, index)), f"{value!r} is there twice"))
+
+
+# ---------------------------------------------------------------------------------- methods
+
+
+def _methods(
+    file: GridFile, document: Document, problems: list[Problem]
+) -> tuple[MethodEntry, ...]:
+    entries: list[tuple[int, MethodEntry]] = []
+    for index, raw in enumerate(file.methods or ()):
+        entry = _method(raw, index, document, problems)
+        if entry is not None:
+            entries.append((index, entry))
+    _check_distinct(entries, document, problems)
+    _check_starting_points(entries, document, problems)
+    return tuple(entry for _, entry in entries)
+
+
+def _method(
+    raw: dict[str, Any], index: int, document: Document, problems: list[Problem]
+) -> MethodEntry | None:
+    where = document.where(("methods", index))
+    name, label = raw.get("method"), raw.get("name", raw.get("method"))
+    if not isinstance(name, str):
+        problems.append(Problem(where, "the key 'method' is missing", "such as: method: ft"))
+        return None
+    if name not in methods():
+        problems.append(Problem(where, f"unknown method {name!r}", nearest(name, methods())))
+        return None
+    if not isinstance(label, str) or not label or any(c in label for c in "/,= \t\n"):
+        problems.append(Problem(where, f"{label!r} is no name for a method"))
+        return None
+    if label != name and label in methods():
+        message = f"{label!r} is the name of another method than {name!r}"
+        problems.append(Problem(where, message, "choose a name of its own"))
+    given = {key: value for key, value in raw.items() if key not in ("name", "method")}
+    kind = methods()[name]
+    config = validate(kind.Config, given, document, ("methods", index), problems)
+    return None if config is None else MethodEntry(label, kind, config)
+
+
+def _check_distinct(
+    entries: list[tuple[int, MethodEntry]], document: Document, problems: list[Problem]
+) -> None:
+    labels: dict[str, int] = {}
+    same: dict[tuple[str, str], str] = {}
+    for index, entry in entries:
+        where = document.where(("methods", index))
+        identity = (entry.kind.name, canonical_json(entry.hyperparameters))
+        if entry.label in labels:
+            hint = "give variants of a method a name each"
+            problems.append(Problem(where, f"the method {entry.label!r} is there twice", hint))
+        elif identity in same:
+            message = f"{entry.label!r} is the same as {same[identity]!r}: their cells are one"
+            problems.append(Problem(where, message))
+        labels.setdefault(entry.label, index)
+        same.setdefault(identity, entry.label)
+
+
+def _check_starting_points(
+    entries: list[tuple[int, MethodEntry]], document: Document, problems: list[Problem]
+) -> None:
+    """Check that what methods start from exists and that none starts from itself."""
+    starts = {entry.label: entry.kind.starts_from(entry.config) for _, entry in entries}
+    for name, kind in methods().items():
+        starts.setdefault(name, kind.starts_from(kind.Config()))
+    for index, entry in entries:
+        where = document.where(("methods", index))
+        for start in starts[entry.label]:
+            if start not in starts:
+                hint = nearest(start, starts)
+                problems.append(Problem(where, f"{entry.label!r} needs unknown {start!r}", hint))
+        if circle := _circle_from(entry.label, starts):
+            problems.append(Problem(where, f"{entry.label!r} needs itself: {' -> '.join(circle)}"))
+
+
+def _circle_from(label: str, starts: Mapping[str, Sequence[str]]) -> list[str]:
+    """Return a way from a label back to itself, empty when there is none."""
+    trails = [[label]]
+    seen: set[str] = set()
+    while trails:
+        trail = trails.pop()
+        for start in starts.get(trail[-1], ()):
+            if start == label:
+                return [*trail, label]
+            if start not in seen:
+                seen.add(start)
+                trails.append([*trail, start])
+    return []
+
+
+# ---------------------------------------------------------------------------------- models
+
+
+def _models(
+    file: GridFile,
+    suite: Suite | None,
+    root: Path | None,
+    document: Document,
+    problems: list[Problem],
+) -> tuple[Model, ...]:
+    if suite is None or root is None:
+        return ()
+    found: list[Model] = []
+    for index, entry in enumerate(file.models or ()):
+        where = document.where(("models", index))
+        model = _model(entry, suite, root, where, problems)
+        if model is None:
+            continue
+        if any(other.name == model.name for other in found):
+            problems.append(Problem(where, f"the model {model.name!r} is there twice"))
+        elif any(other.identity() == model.identity() for other in found if not _unmade(other)):
+            problems.append(Problem(where, f"{model.name!r} is the same as another model here"))
+        found.append(model)
+    return tuple(found)
+
+
+def _unmade(model: Model) -> bool:
+    return model.weights == UNMADE
+
+
+def _model(
+    entry: ModelEntry, suite: Suite, root: Path, where: str, problems: list[Problem]
+) -> Model | None:
+    if entry.architecture is None and entry.weights is None:
+        named = {model.name: model for model in suite.models}
+        if entry.name in named:
+            return _identify(_overridden(named[entry.name], entry), root)
+        if not _is_timm_model(entry.name, pretrained=True):
+            hint = nearest(entry.name, [*named, *_timm_models(pretrained=True)])
+            problems.append(Problem(where, f"unknown model {entry.name!r}", hint))
+            return None
+        tagged = Model(entry.name, architecture=entry.name, weights=f"timm:{entry.name}")
+        return _overridden(tagged, entry)
+    if entry.architecture is None or entry.weights is None:
+        problems.append(Problem(where, "a weights file needs both 'architecture' and 'weights'"))
+        return None
+    if not _is_timm_model(entry.architecture):
+        hint = nearest(entry.architecture, _timm_models())
+        problems.append(Problem(where, f"unknown architecture {entry.architecture!r}", hint))
+    path = (Path.cwd() / Path(os.path.expandvars(entry.weights)).expanduser()).resolve()
+    if not path.is_file():
+        problems.append(Problem(where, f"there is no weights file {path}"))
+        return None
+    blank = Model(entry.name, entry.architecture, weights=UNMADE, file=str(path))
+    return _identify(_overridden(blank, entry), root)
+
+
+def _overridden(model: Model, entry: ModelEntry) -> Model:
+    changes = entry.transform.model_dump(mode="json", exclude_none=True)
+    return replace(
+        model,
+        pretraining=model.pretraining if entry.pretraining is None else entry.pretraining,
+        arguments={**model.arguments, **entry.arguments},
+        transform={**model.transform, **changes},
+    )
+
+
+def _identify(model: Model, root: Path) -> Model:
+    """Fill in the digest of a model's weights file, if the file is there."""
+    if model.file is None:
+        return model
+    path = root / model.file
+    return replace(model, weights=file_digest(path) if path.is_file() else UNMADE)
+
+
+def _written(entry: ModelEntry) -> dict[str, Any]:
+    """Return a model entry as a later run, started elsewhere, can read it."""
+    written = entry.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
+    if entry.weights is not None:
+        path = Path(os.path.expandvars(entry.weights)).expanduser()
+        written["weights"] = str((Path.cwd() / path).resolve())
+    return written
+
+
+def _timm_models(pretrained: bool = False) -> list[str]:
+    import timm  # five seconds: only for grids that name a timm model
+
+    names: list[str] = timm.list_models(pretrained=pretrained)
+    return names
+
+
+def _is_timm_model(name: str, pretrained: bool = False) -> bool:
+    import timm
+
+    return bool(timm.is_model(name)) and (not pretrained or bool(timm.is_model_pretrained(name)))
+
+
+__all__ = ["BASELINE", "Grid", "MethodEntry", "load_grid", "load_stored_grid", "with_digests"]

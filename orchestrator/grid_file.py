@@ -1,0 +1,155 @@
+"""The keys of a grid file: their types, ranges and defaults, as pydantic models."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ByteSize, ConfigDict, Field, ValidationError
+
+from orchestrator.yaml_source import Document, Location
+from workers.errors import Problem, nearest
+from workers.recipe import Recipe
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$")]
+SectionT = TypeVar("SectionT", bound=BaseModel)
+
+NonEmpty = Annotated[str, Field(min_length=1)]
+Names = Annotated[list[NonEmpty], Field(min_length=1)] | Literal["all"]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Resources(_Section):
+    """What one cell is given while it runs."""
+
+    gpus: float = Field(0.0, ge=0, description="whole above 1; a fraction shares one GPU")
+    cpus: float = Field(1.0, gt=0)
+    memory: ByteSize | None = Field(None, description="host memory to reserve, such as 8GiB")
+    labels: dict[str, str] = Field(default_factory=dict, description="of the nodes to run on")
+    loader_workers: int = Field(0, ge=0, description="processes that decode images beside it")
+
+
+class TransformOverrides(_Section):
+    """What replaces parts of a model's own evaluation transform."""
+
+    input_size: Annotated[list[int], Field(min_length=3, max_length=3)] | None = None
+    crop_pct: float | None = Field(None, gt=0, le=1)
+    interpolation: Literal["nearest", "bilinear", "bicubic"] | None = None
+    mean: list[float] | None = None
+    std: list[float] | None = None
+
+
+class ModelEntry(_Section):
+    """A model by the name it has in timm or the suite, or a weights file with an architecture."""
+
+    name: NonEmpty
+    architecture: NonEmpty | None = None
+    weights: NonEmpty | None = Field(None, description="a safetensors file")
+    pretraining: str | None = Field(None, description="what tables say it was pre-trained on")
+    arguments: dict[str, Any] = Field(default_factory=dict, description="of timm.create_model")
+    transform: TransformOverrides = TransformOverrides()
+
+
+class GridFile(_Section):
+    """A grid file. What is required is checked in `orchestrator.grid`, with everything else."""
+
+    name: Name | None = None
+    suite: NonEmpty | None = None
+    data_root: NonEmpty | None = None
+    store: NonEmpty | None = None
+    models: Annotated[list[ModelEntry], Field(min_length=1)] | None = None
+    downstream: Names = "all"
+    methods: Annotated[list[dict[str, Any]], Field(min_length=1)] | None = None
+    seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] = [0]
+    recipe: Recipe = Recipe()
+    evaluate: Names = "all"
+    resources: Resources = Resources()
+
+
+REQUIRED = ("name", "suite", "data_root", "models", "methods")
+
+
+def parse_grid_file(document: Document) -> tuple[GridFile, list[Problem]]:
+    """Check types and ranges; return what is usable, and every problem.
+
+    A key with a problem gets its default, so that the others can be checked further.
+    """
+    raw = _spell_out(document.value)
+    problems: list[Problem] = []
+    parsed = validate(GridFile, raw, document, (), problems)
+    if parsed is None:
+        faulty = {key for key in raw if _is_faulty(key, raw[key])}
+        parsed = GridFile.model_validate_json(
+            json.dumps({key: raw[key] for key in raw if key not in faulty}), strict=True
+        )
+    problems += [
+        Problem(document.name, f"the key {key!r} is missing")
+        for key in REQUIRED
+        if key not in raw or raw[key] is None
+    ]
+    return parsed, problems
+
+
+def _is_faulty(key: str, value: Any) -> bool:
+    try:
+        GridFile.model_validate_json(json.dumps({key: value}, default=str), strict=True)
+    except ValidationError:
+        return True
+    return False
+
+
+def _spell_out(raw: dict[str, Any]) -> dict[str, Any]:
+    """Write the short forms of models and methods (a plain name) as the mappings they stand for."""
+    spelled = {str(key): value for key, value in raw.items()}
+    for key, field in (("models", "name"), ("methods", "method")):
+        if isinstance(spelled.get(key), list):
+            spelled[key] = [{field: x} if isinstance(x, str) else x for x in spelled[key]]
+    return spelled
+
+
+def validate(
+    section: type[SectionT],
+    raw: Any,
+    document: Document,
+    location: Location,
+    problems: list[Problem],
+) -> SectionT | None:
+    """Validate a part of a grid strictly (no "10" for 10); append what is wrong with it."""
+    try:
+        return section.model_validate_json(json.dumps(raw, default=str), strict=True)
+    except ValidationError as error:
+        for detail in error.errors():
+            # Pydantic names the branch of a union inside the location; a grid has no such key.
+            inner = tuple(part for part in detail["loc"] if not _is_branch(part))
+            where = document.where((*location, *inner))
+            problems.append(_explain(section, detail, inner, where))
+        return None
+
+
+def _is_branch(part: str | int) -> bool:
+    return isinstance(part, str) and part.startswith(("list[", "constrained-", "literal["))
+
+
+def _explain(section: type[BaseModel], detail: Any, location: Location, where: str) -> Problem:
+    if detail["type"] == "extra_forbidden":
+        return Problem(
+            where, "unknown key", nearest(str(location[-1]), _keys_at(section, location))
+        )
+    given = detail["input"]
+    shown = "" if isinstance(given, dict | list) and len(str(given)) > 40 else f", not {given!r}"
+    message = detail["msg"].removeprefix("Value error, ")
+    return Problem(where, message[0].lower() + message[1:] + shown)
+
+
+def _keys_at(section: type[BaseModel], location: Location) -> list[str]:
+    """Return the keys that are allowed where an unknown one was found."""
+    keys = list(section.model_fields)
+    for name, nested in (("recipe", Recipe), ("resources", Resources), ("models", ModelEntry)):
+        if len(location) > 1 and location[0] == name:
+            keys = list(nested.model_fields)
+    if "transform" in location[:-1]:
+        keys = list(TransformOverrides.model_fields)
+    return keys

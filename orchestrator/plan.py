@@ -1,0 +1,242 @@
+"""Grid + what the store holds -> Plan: the cells, the edges between them, and what is left to do.
+
+Pure: nothing is read or written here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from orchestrator.grid import Grid, MethodEntry
+from workers.cell import BASELINE, Cell, Model
+from workers.store import Committed
+from workers.suites import Suite
+
+TRAINING_COST = 3.0
+"""Cost of training on an image, with a forward pass as 1: a backward pass is about two."""
+
+Only = Mapping[str, frozenset[str]]
+"""Values that model, downstream, method and seed may take; a key that is absent may take any."""
+
+
+@dataclass(frozen=True)
+class Node:
+    """One cell of a plan, and how far it is."""
+
+    cell: Cell
+    wanted: tuple[str, ...]
+    """The evaluation sets that the grid asks for; none for a mere prerequisite."""
+    missing: tuple[str, ...]
+    """Those of them whose rows are not all in the store."""
+    has_weights: bool
+    training_images: int
+    """Images that training passes over, epochs counted; 0 when nothing has to be trained."""
+    evaluation_images: int
+    """Images of the missing evaluation sets."""
+    training_weight: float = 1.0
+    """Cost of training on an image by this method, with plain fine-tuning as 1."""
+
+    @property
+    def is_prerequisite(self) -> bool:
+        return not self.wanted
+
+    @property
+    def cost(self) -> float:
+        """Cost in forward passes of one image."""
+        training = TRAINING_COST * self.training_weight * self.training_images
+        return 1.0 + training + self.evaluation_images
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Every cell of a grid by id, parents before children."""
+
+    nodes: dict[str, Node]
+    todo: frozenset[str] = field(default=frozenset())
+    """The cells that have to run, prerequisites included."""
+
+    def parents(self, cell_id: str) -> list[str]:
+        """Return the cells whose checkpoints a cell is made from. A baseline is its own file."""
+        return [p.cell_id for p in self.nodes[cell_id].cell.parents if not p.is_baseline]
+
+    @cached_property
+    def children(self) -> dict[str, list[str]]:
+        """Return, for every cell, the cells that are made from it."""
+        children: dict[str, list[str]] = {cell_id: [] for cell_id in self.nodes}
+        for cell_id in self.nodes:
+            for parent in self.parents(cell_id):
+                children[parent].append(cell_id)
+        return children
+
+    @property
+    def n_edges(self) -> int:
+        return sum(len(self.parents(cell_id)) for cell_id in self.nodes)
+
+    @property
+    def requested(self) -> list[Node]:
+        """The cells that the grid asks for, as opposed to mere prerequisites."""
+        return [node for node in self.nodes.values() if not node.is_prerequisite]
+
+    @cached_property
+    def priority(self) -> dict[str, float]:
+        """For each cell the cost of the longest chain of work that starts with it.
+
+        Taking ready cells by it runs the critical path first and the longest cells early.
+        """
+        priority: dict[str, float] = {}
+        for cell_id in reversed(self.nodes):
+            below = max((priority[child] for child in self.children[cell_id]), default=0.0)
+            priority[cell_id] = below + self.nodes[cell_id].cost
+        return priority
+
+    def descendants(self, cell_id: str) -> Iterator[str]:
+        """Yield every cell that is made from a cell, directly or not, once."""
+        seen: set[str] = set()
+        stack = list(self.children[cell_id])
+        while stack:
+            child = stack.pop()
+            if child not in seen:
+                seen.add(child)
+                yield child
+                stack.extend(self.children[child])
+
+
+def make_plan(grid: Grid, committed: Committed, only: Only | None = None) -> Plan:
+    """Expand a grid into cells and subtract what the store holds.
+
+    Args:
+        grid: whose weights files should be there, or the cells' ids are provisional.
+        committed: what the store holds.
+        only: which cells to ask for; baselines and prerequisites come along.
+    """
+    wanted = {
+        cell.cell_id: cell
+        for cell in expand(grid)
+        if cell.is_baseline or _is_chosen(cell, only or {})
+    }
+    cells = _with_ancestors(wanted.values())
+    nodes = {
+        cell_id: _node(cell, grid.evaluate if cell_id in wanted else (), grid, committed)
+        for cell_id, cell in cells.items()
+    }
+    return Plan(nodes, frozenset(_to_run(nodes)))
+
+
+def expand(grid: Grid) -> Iterator[Cell]:
+    """Yield the cells of a grid: each model's baseline, then downstream x method x seed."""
+    cells: dict[tuple[str, str, str, int], Cell] = {}
+    for model in grid.models:
+        baseline = _baseline(grid.suite, model, grid.method(BASELINE))
+        yield baseline
+        for downstream in grid.downstream:
+            for entry in grid.methods:
+                if entry.kind.name != BASELINE:
+                    for seed in grid.seeds:
+                        yield _cell(grid, baseline, downstream, entry, seed, cells)
+
+
+def _baseline(suite: Suite, model: Model, entry: MethodEntry) -> Cell:
+    return Cell(
+        suite=suite.name,
+        suite_version=suite.version,
+        model=model,
+        method=BASELINE,
+        method_version=entry.kind.version,
+        label=BASELINE,
+    )
+
+
+def _cell(
+    grid: Grid,
+    baseline: Cell,
+    downstream: str,
+    entry: MethodEntry,
+    seed: int,
+    cells: dict[tuple[str, str, str, int], Cell],
+) -> Cell:
+    """Return one cell with its parents, made once however many cells start from it."""
+    key = (baseline.model.name, downstream, entry.label, seed)
+    if key not in cells:
+        parents = tuple(
+            baseline
+            if start == BASELINE
+            else _cell(grid, baseline, downstream, grid.method(start), seed, cells)
+            for start in entry.kind.starts_from(entry.config)
+        )
+        cells[key] = Cell(
+            suite=grid.suite.name,
+            suite_version=grid.suite.version,
+            model=baseline.model,
+            method=entry.kind.name,
+            method_version=entry.kind.version,
+            label=entry.label,
+            downstream=downstream,
+            hyperparameters=entry.hyperparameters,
+            recipe=grid.recipe.model_dump(mode="json") if entry.kind.trains else None,
+            seed=seed,
+            parents=parents,
+        )
+    return cells[key]
+
+
+def _is_chosen(cell: Cell, only: Only) -> bool:
+    value = {
+        "model": cell.model.name,
+        "downstream": cell.downstream,
+        "method": cell.label,
+        "seed": str(cell.seed),
+    }
+    return all(value[key] in allowed for key, allowed in only.items())
+
+
+def _with_ancestors(cells: Iterable[Cell]) -> dict[str, Cell]:
+    ordered: dict[str, Cell] = {}
+
+    def add(cell: Cell) -> None:
+        if cell.cell_id not in ordered:
+            for parent in cell.parents:
+                add(parent)
+            ordered[cell.cell_id] = cell
+
+    for cell in cells:
+        add(cell)
+    return ordered
+
+
+def _node(cell: Cell, wanted: tuple[str, ...], grid: Grid, committed: Committed) -> Node:
+    suite = grid.suite
+    missing = tuple(
+        name
+        for name in wanted
+        if not committed.has(cell.cell_id, name, suite.evaluation_sets[name].splits)
+    )
+    has_weights = cell.is_baseline or cell.cell_id in committed.checkpoints
+    entry = grid.method(cell.label)
+    trains = cell.downstream is not None and entry.kind.trains and not has_weights
+    return Node(
+        cell=cell,
+        wanted=wanted,
+        missing=missing,
+        has_weights=has_weights,
+        training_images=_n_images(suite, cell.downstream) * grid.recipe.epochs if trains else 0,
+        evaluation_images=sum(_n_images(suite, name) for name in missing),
+        training_weight=entry.kind.relative_cost,
+    )
+
+
+def _n_images(suite: Suite, name: str | None) -> int:
+    return 0 if name is None else suite.evaluation_sets[name].n_images or 0
+
+
+def _to_run(nodes: dict[str, Node]) -> Iterator[str]:
+    """Yield the cells that have rows to make, and those whose weights such a cell needs."""
+    needed: set[str] = set()
+    for cell_id in reversed(nodes):
+        node = nodes[cell_id]
+        runs = bool(node.missing) or (cell_id in needed and not node.has_weights)
+        if runs:
+            yield cell_id
+            if not node.has_weights:
+                needed.update(parent.cell_id for parent in node.cell.parents)

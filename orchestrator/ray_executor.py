@@ -1,0 +1,189 @@
+"""Running cells on Ray, and what Ray's errors mean. The only file on the run path that imports ray.
+
+What this relies on (Ray 2.60): tasks with `max_retries=0` never run twice by themselves; GPU tasks
+get a new process each unless `max_calls=0`; a task without GPUs sees all of them unless
+CUDA_VISIBLE_DEVICES is emptied (ray-project/ray 62492); a task that fits nowhere waits for ever.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections import deque
+from dataclasses import replace
+from typing import Any
+
+# Read when ray is imported.
+os.environ.setdefault("RAY_AUTH_MODE", "token")
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent home
+os.environ.setdefault("RAY_DEDUP_LOGS", "0")  # it would merge "epoch 1" and "epoch 2"
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+
+import ray
+from ray import exceptions
+
+from orchestrator.executor import Work
+from orchestrator.grid_file import Resources
+from workers.errors import Problem, UserError
+from workers.job import Job, Site
+from workers.outcome import ErrorKind, Outcome
+from workers.run import execute
+
+
+class RayExecutor:
+    """Runs each job as one Ray task, pinned to the CPUs and GPUs that Ray assigns it."""
+
+    def __init__(
+        self,
+        site: Site,
+        resources: Resources,
+        address: str | None = None,
+        num_cpus: int | None = None,
+        work: Work = execute,
+    ) -> None:
+        """Start an embedded Ray on this machine, or join the cluster at `address`.
+
+        Raises:
+            UserError: when the cluster cannot be reached, or no node has what a cell asks for.
+        """
+        _connect(address, num_cpus)
+        try:
+            check_feasible(resources, ray.nodes())
+            self._slots = _slots(resources, ray.cluster_resources())
+        except BaseException:
+            ray.shutdown()
+            raise
+        self._site = ray.put(replace(site, ray_version=ray.__version__))
+        self._task = ray.remote(max_retries=0, max_calls=0)(work).options(**task_options(resources))
+        self._running: dict[Any, Job] = {}
+        self._finished: deque[Any] = deque()
+
+    @property
+    def capacity(self) -> int:
+        # A few jobs more than can run at once, so that no worker waits for the driver.
+        return 2 * self._slots + 16
+
+    def submit(self, job: Job) -> None:
+        reference = self._task.options(name=f"{job.cell} {job.cell.cell_id}").remote(
+            job, self._site
+        )
+        self._running[reference] = job
+
+    def wait_any(self, timeout_s: float | None = None) -> tuple[Job, Outcome] | None:
+        if not self._running:
+            raise LookupError("nothing is in flight")
+        if not self._finished:
+            ready, rest = ray.wait(list(self._running), num_returns=1, timeout=timeout_s)
+            if ready and rest:  # take along all that finished meanwhile
+                more, _ = ray.wait(rest, num_returns=len(rest), timeout=0)
+                ready += more
+            self._finished.extend(ready)
+        if not self._finished:
+            return None
+        reference = self._finished.popleft()
+        return self._running.pop(reference), _outcome_of(reference)
+
+    def cancel(self, job: Job) -> None:
+        for reference, running in self._running.items():
+            if running is job:
+                ray.cancel(reference, force=True)
+
+    def close(self) -> None:
+        self._running.clear()
+        self._finished.clear()
+        ray.shutdown()
+
+
+def _connect(address: str | None, num_cpus: int | None) -> None:
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+    if address is None:
+        if "RAY_AUTH_TOKEN_PATH" not in os.environ:
+            # Ray's services listen on every interface: let none in that lacks this token, which
+            # lives as long as this process and is written nowhere.
+            os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+        # "local" never joins a cluster that happens to run here.
+        ray.init(address="local", num_cpus=num_cpus, include_dashboard=False, **quiet)
+        return
+    try:
+        ray.init(address=address, **quiet)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        problem = Problem("--address", f"no Ray cluster answers at {address!r}: {reason}")
+        raise UserError([problem]) from error
+
+
+def task_options(resources: Resources) -> dict[str, Any]:
+    """Return the Ray options of a task that gets these resources."""
+    options: dict[str, Any] = {"num_cpus": resources.cpus, "num_gpus": resources.gpus}
+    if resources.memory is not None:
+        options["memory"] = int(resources.memory)
+    if resources.labels:
+        options["label_selector"] = dict(resources.labels)
+    if resources.gpus == 0:
+        options["runtime_env"] = {"env_vars": {"CUDA_VISIBLE_DEVICES": ""}}
+    return options
+
+
+def check_feasible(resources: Resources, nodes: list[dict[str, Any]]) -> None:
+    """Check that some node can run a cell; Ray itself would let it wait for ever.
+
+    Raises:
+        UserError: naming each thing that no node has enough of.
+    """
+    alive = [node for node in nodes if node["Alive"]]
+    labelled = [n for n in alive if resources.labels.items() <= n.get("Labels", {}).items()]
+    problems = []
+    if not labelled:
+        shown = ", ".join(f"{key}={value}" for key, value in resources.labels.items())
+        problems.append(Problem("resources.labels", f"no node has the labels {shown}"))
+    asked = {"GPU": resources.gpus, "CPU": resources.cpus, "memory": float(resources.memory or 0)}
+    for key, amount in asked.items():
+        most = max((n["Resources"].get(key, 0.0) for n in labelled), default=0.0)
+        if labelled and amount > most:
+            name = {"GPU": "gpus", "CPU": "cpus"}.get(key, key)
+            message = f"a cell asks for {amount:g}, no node has more than {most:g}"
+            problems.append(Problem(f"resources.{name}", message))
+    if not problems and not any(_fits(asked, node["Resources"]) for node in labelled):
+        problems.append(Problem("resources", f"no single node has all of {asked}"))
+    if problems:
+        raise UserError(problems)
+
+
+def _fits(asked: dict[str, float], has: dict[str, float]) -> bool:
+    return all(amount <= has.get(key, 0.0) for key, amount in asked.items())
+
+
+def _slots(resources: Resources, total: dict[str, float]) -> int:
+    """Return how many cells the cluster can run at once."""
+    by_cpu = total.get("CPU", 0.0) / resources.cpus
+    by_gpu = total.get("GPU", 0.0) / resources.gpus if resources.gpus else by_cpu
+    return max(1, int(min(by_cpu, by_gpu)))
+
+
+def _outcome_of(reference: Any) -> Outcome:
+    try:
+        outcome: Outcome = ray.get(reference)
+    except exceptions.RayError as error:
+        return Outcome(error=classify(error), message=f"{type(error).__name__}: {error}")
+    return outcome
+
+
+def classify(error: Exception) -> ErrorKind:
+    """Say what kind of failure an error of Ray's is."""
+    if isinstance(error, exceptions.RayTaskError):  # first: it may be a subclass of its cause, too
+        return ErrorKind.BUG
+    kinds: dict[type[Exception], ErrorKind] = {
+        exceptions.OutOfMemoryError: ErrorKind.HOST_OOM,
+        exceptions.NodeDiedError: ErrorKind.NODE_LOST,
+        exceptions.ObjectLostError: ErrorKind.NODE_LOST,
+        exceptions.OwnerDiedError: ErrorKind.NODE_LOST,
+        exceptions.WorkerCrashedError: ErrorKind.WORKER_CRASH,
+        exceptions.LocalRayletDiedError: ErrorKind.NODE_LOST,
+        exceptions.TaskCancelledError: ErrorKind.PREEMPTED,
+        exceptions.RuntimeEnvSetupError: ErrorKind.USER,
+        exceptions.TaskUnschedulableError: ErrorKind.USER,
+    }
+    for kind, meaning in kinds.items():
+        if isinstance(error, kind):
+            return meaning
+    return ErrorKind.BUG

@@ -1,0 +1,348 @@
+"""From counts and published tables to accuracies: no shorter mean, no guessed value."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from orchestrator.accuracies import (
+    ACCURACY_COLUMNS,
+    ConflictingRows,
+    Splits,
+    accuracies_from_rows,
+    missing_splits,
+    read_accuracies,
+)
+from workers.errors import UserError
+
+SPLITS: Splits = {
+    "id": [(None, None)],
+    "c": [("fog", 1), ("fog", 2), ("fog", 3), ("noise", 1)],
+}
+C_COUNTS = {("fog", 1): 90, ("fog", 2): 60, ("fog", 3): 30, ("noise", 1): 20}
+
+
+def row(eval_dataset: str = "id", n_correct: int | None = 50, **other: object) -> dict[str, object]:
+    return {
+        "suite": "s",
+        "model": "m",
+        "method": "ft",
+        "seed": 0,
+        "downstream": "c",
+        "cell_id": f"cell-{other.get('method', 'ft')}-{other.get('seed', 0)}",
+        "epoch": None,
+        "eval_dataset": eval_dataset,
+        "corruption": None,
+        "severity": None,
+        "n_correct": n_correct,
+        "n_correct_unmasked": (n_correct or 0) // 2,
+        "n_total": 100,
+        "n_expected": 100,
+    } | other
+
+
+def c_rows(**other: object) -> list[dict[str, object]]:
+    return [
+        row("c", count, corruption=corruption, severity=severity, **other)
+        for (corruption, severity), count in C_COUNTS.items()
+    ]
+
+
+def reduced(rows: Sequence[dict[str, object]], **options: object) -> dict[str, float]:
+    frame = accuracies_from_rows(pd.DataFrame(rows), SPLITS, **options)  # type: ignore[arg-type]
+    assert list(frame.columns) == ACCURACY_COLUMNS
+    return dict(zip(frame["eval_dataset"], frame["accuracy"], strict=True))
+
+
+def test_a_plain_set_is_the_percentage_of_its_counts():
+    assert reduced([row(n_correct=3, n_total=8)]) == {"id": 37.5}
+
+
+def test_c_is_the_mean_over_severities_then_over_corruptions():
+    # fog (90 + 60 + 30) / 3 = 60, noise 20: 40, where the mean of all four would be 50.
+    assert reduced(c_rows()) == {"c": 40.0}
+
+
+def test_splits_of_different_size_weigh_the_same():
+    rows = c_rows()
+    rows[3] |= {"n_correct": 2, "n_total": 10}
+    assert reduced(rows) == {"c": 40.0}
+
+
+@pytest.mark.parametrize("lost", range(4))
+def test_a_set_with_a_missing_split_is_a_hole_that_is_named(lost):
+    rows = c_rows()
+    gone = rows.pop(lost)
+    assert reduced([*rows, row()]) == {"id": 50.0}
+    missing = missing_splits(pd.DataFrame([*rows, row()]), SPLITS)
+    assert missing.to_dict("records") == [
+        {
+            "model": "m",
+            "method": "ft",
+            "seed": 0,
+            "downstream": "c",
+            "eval_dataset": "c",
+            "corruption": gone["corruption"],
+            "severity": gone["severity"],
+        }
+    ]
+
+
+def test_a_set_without_rows_is_missing_too():
+    missing = missing_splits(pd.DataFrame(c_rows()), SPLITS)
+    assert missing["eval_dataset"].tolist() == ["id"]
+    assert missing[["corruption", "severity"]].isna().all(axis=None)
+
+
+def test_nothing_is_missing_from_a_whole_cell():
+    assert missing_splits(pd.DataFrame([*c_rows(), row()]), SPLITS).empty
+
+
+def test_another_cells_splits_do_not_fill_a_hole():
+    rows = [*c_rows()[:3], *c_rows(seed=1)[3:]]
+    assert reduced(rows) == {}
+
+
+def test_a_plain_row_does_not_stand_for_a_set_with_corruptions():
+    assert reduced([row("c")]) == {}
+
+
+def test_sets_and_splits_that_are_not_asked_for_are_left_out():
+    extra = row("c", 0, corruption="snow", severity=1)
+    deeper = row("c", 0, corruption="fog", severity=5)
+    assert reduced([*c_rows(), extra, deeper, row("other")]) == {"c": 40.0}
+
+
+def test_only_the_rows_after_the_last_epoch_count():
+    assert reduced([row(n_correct=10, epoch=3), row(n_correct=70)]) == {"id": 70.0}
+    assert reduced([row(n_correct=10, epoch=3)]) == {}
+
+
+def test_scoring_picks_the_counts():
+    assert reduced([row(n_correct=50)], scoring="unmasked") == {"id": 25.0}
+
+
+def test_the_baseline_keeps_its_missing_downstream():
+    frame = accuracies_from_rows(pd.DataFrame([row(method="pretrained", downstream=None)]), SPLITS)
+    assert frame["downstream"].isna().tolist() == [True]
+    assert frame["method"].tolist() == ["pretrained"]
+
+
+def test_an_empty_store_has_no_accuracies():
+    empty = pd.DataFrame([row()]).iloc[:0]
+    assert accuracies_from_rows(empty, SPLITS).columns.tolist() == ACCURACY_COLUMNS
+    assert accuracies_from_rows(empty, SPLITS).empty
+    assert missing_splits(empty, SPLITS).empty
+
+
+def test_dictionary_encoded_columns_read_like_plain_ones():
+    plain = pd.DataFrame([*c_rows(), row(), row(method="pretrained", downstream=None)])
+    text = ["model", "method", "downstream", "cell_id", "eval_dataset", "corruption"]
+    encoded = plain.astype(dict.fromkeys(text, "category")).astype({"severity": "Int8"})
+    for reduce in (accuracies_from_rows, missing_splits):
+        pd.testing.assert_frame_equal(reduce(encoded, SPLITS), reduce(plain, SPLITS))
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.permutations([*c_rows(), row(), *c_rows(seed=1), row(seed=1)]), st.integers(0, 9))
+def test_order_repetition_and_other_cells_change_nothing(rows, repeated):
+    expected = accuracies_from_rows(pd.DataFrame([*c_rows(), row()]), SPLITS)
+    got = accuracies_from_rows(pd.DataFrame([*rows, rows[repeated]]), SPLITS)
+    seed_0 = got[got["seed"] == 0].reset_index(drop=True)
+    pd.testing.assert_frame_equal(seed_0, expected, check_exact=True)
+
+
+@pytest.mark.parametrize(
+    "column",
+    ["n_correct", "n_correct_unmasked", "n_total"],
+)
+def test_conflicting_duplicates_raise_and_name_the_key(column):
+    first, second = row(), row()
+    second[column] += 1
+    with pytest.raises(ConflictingRows) as raised:
+        reduced([first, row(seed=1), second])
+    for part in ("model=m", "method=ft", "seed=0", "downstream=c", "eval_dataset=id"):
+        assert part in str(raised.value)
+    assert f"{column}={first[column]}" in str(raised.value)
+    assert f"{column}={second[column]}" in str(raised.value)
+
+
+def test_one_cells_numbers_are_not_mixed_from_two_cells():
+    rows = c_rows()
+    rows[0]["cell_id"] = "older-recipe"
+    with pytest.raises(ConflictingRows, match=r"cell_id=older-recipe and cell_id=cell-ft-0"):
+        reduced(rows)
+
+
+@pytest.mark.parametrize(
+    "counts",
+    [
+        {"n_total": 0, "n_correct": 0},
+        {"n_correct": -1},
+        {"n_correct": 101},
+        {"n_correct": None},
+        {"n_total": None},
+    ],
+    ids=str,
+)
+def test_impossible_counts_raise(counts):
+    with pytest.raises(ValueError, match=r"impossible counts.*model=m.*eval_dataset=id"):
+        reduced([row(seed=1), row(**counts)])
+
+
+# Published tables
+
+
+HEADER = "method,downstream,eval_dataset,accuracy_percent\n"
+
+
+@pytest.fixture
+def table(tmp_path: Path):
+    def write(text: str, name: str = "paper.csv") -> Path:
+        path = tmp_path / name
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    return write
+
+
+def problems(path: Path) -> list[str]:
+    with pytest.raises(UserError) as raised:
+        read_accuracies(path)
+    return [str(problem).replace(f"{path}", path.name) for problem in raised.value.problems]
+
+
+def test_a_table_without_model_and_seed(table):
+    frame = read_accuracies(table(HEADER + "pretrained,,id,80\nft,a,b,70.25\n"))
+    assert list(frame.columns) == ACCURACY_COLUMNS
+    assert frame["model"].tolist() == ["paper", "paper"]
+    assert frame["seed"].tolist() == [0, 0]
+    assert frame["downstream"].isna().tolist() == [True, False]
+    assert frame["accuracy"].tolist() == [80.0, 70.25]
+
+
+def test_model_and_seed_are_read_and_other_columns_ignored(table):
+    frame = read_accuracies(
+        table(
+            "\ufeffseed, note ,model,method,downstream,eval_dataset,accuracy_percent\r\n"
+            ",as it came,vit,pretrained,,id, 80 \r\n"
+            "\r\n"
+            '1,"a\nnote",vit,NA,nan,null,70\r\n'
+        )
+    )
+    assert frame["seed"].tolist() == [0, 1]
+    assert frame.iloc[1].tolist() == ["vit", "NA", 1, "nan", "null", 70.0]
+
+
+def test_repeated_rows_count_once(table):
+    assert len(read_accuracies(table(HEADER + "ft,a,b,70\nft,a,b,70.0\n"))) == 1
+
+
+def test_parquet_reads_like_csv(tmp_path, table):
+    csv = table(HEADER + "pretrained,,id,79.2\nft,a,b,70.3\n")
+    parquet = tmp_path / "paper.parquet"
+    pd.read_csv(csv).to_parquet(parquet)
+    pd.testing.assert_frame_equal(read_accuracies(parquet), read_accuracies(csv), check_exact=True)
+
+
+def test_parquet_rows_are_named(tmp_path):
+    path = tmp_path / "paper.parquet"
+    frame = pd.DataFrame({"method": ["ft"], "downstream": [None], "eval_dataset": ["b"]})
+    frame.assign(accuracy_percent=float("nan")).to_parquet(path)
+    assert problems(path) == [
+        "paper.parquet, row 1: method 'ft' has no downstream (only pretrained has none)",
+        "paper.parquet, row 1: accuracy_percent is '' "
+        "(a number from 0 to 100; leave the row out where there is none)",
+    ]
+
+
+def test_every_problem_is_reported_at_once_with_its_line(table):
+    path = table(
+        "model,seed," + HEADER + "vit,0,pretrained,a,id,80\n"
+        "vit,0,ft,,b,70\n"
+        "\n"
+        "vit,0,,a,b,71\n"
+        "vit,0,ft,a,,72\n"
+        ",0,ft,a,b,73\n"
+        "vit,x,ft,a,b,74\n"
+        "vit,0.5,ft,a,b,75\n"
+        "vit,0,ft,a,b,79%\n"
+        "vit,0,ft,a,b,\n"
+        "vit,0,ft,a,b,100.1\n"
+        "vit,0,ft,a,b,-1\n"
+        "vit,0,ft,a,b,nan\n"
+        "vit,0,ft,a,b,79,2\n"
+        "vit,0,ft,a,b,70\n"
+        "vit,0,ft,a,b,71\n"
+    )
+    hint = "(a number from 0 to 100; leave the row out where there is none)"
+    assert problems(path) == [
+        "paper.csv, line 15: 7 values under 6 columns",
+        "paper.csv, line 2: pretrained has downstream 'a' "
+        "(the baseline is fine-tuned on nothing: leave it empty)",
+        "paper.csv, line 3: method 'ft' has no downstream (only pretrained has none)",
+        "paper.csv, line 5: method is empty",
+        "paper.csv, line 6: eval_dataset is empty",
+        "paper.csv, line 7: model is empty",
+        "paper.csv, line 8: seed 'x' is not an integer",
+        "paper.csv, line 9: seed '0.5' is not an integer",
+        f"paper.csv, line 10: accuracy_percent is '79%' {hint}",
+        f"paper.csv, line 11: accuracy_percent is '' {hint}",
+        f"paper.csv, line 12: accuracy_percent is '100.1' {hint}",
+        f"paper.csv, line 13: accuracy_percent is '-1' {hint}",
+        f"paper.csv, line 14: accuracy_percent is 'nan' {hint}",
+        "paper.csv, line 17: 71 contradicts 70 at paper.csv, line 16",
+    ]
+
+
+def test_baselines_of_two_seeds_must_agree(table):
+    path = table("seed," + HEADER + "0,pretrained,,id,80\n1,pretrained,,id,81\n")
+    assert problems(path) == ["paper.csv, line 3: 81 contradicts 80 at paper.csv, line 2"]
+
+
+def test_fractions_are_not_percents(table):
+    path = table(HEADER + "pretrained,,id,0.80\nft,a,b,1.0\n")
+    assert problems(path) == [
+        "paper.csv: no accuracy_percent is above 1 (multiply fractions by 100)"
+    ]
+
+
+def test_missing_columns_are_all_named(table):
+    assert problems(table("method,accuracy,eval_set\nft,1,a\n")) == [
+        "paper.csv: no column 'downstream' (allowed: accuracy, eval_set, method)",
+        "paper.csv: no column 'eval_dataset' (did you mean 'eval_set'?)",
+        "paper.csv: no column 'accuracy_percent' (did you mean 'accuracy'?)",
+    ]
+
+
+def test_a_column_named_twice_is_ambiguous(table):
+    header = HEADER.replace("\n", ",accuracy_percent\n")
+    assert problems(table(header + "ft,a,b,1,2\n")) == [
+        "paper.csv: 2 columns are named 'accuracy_percent'"
+    ]
+
+
+@pytest.mark.parametrize("text", ["", HEADER])
+def test_an_empty_table_is_a_problem(table, text):
+    assert problems(table(text))
+
+
+@pytest.mark.parametrize("name", ["absent.csv", "absent.parquet", "folder.csv", "folder.parquet"])
+def test_a_file_that_is_not_there(tmp_path, name):
+    (tmp_path / "folder.csv").mkdir()
+    (tmp_path / "folder.parquet").mkdir()
+    (problem,) = problems(tmp_path / name)
+    assert problem.startswith(f"{name}: ")
+
+
+@pytest.mark.parametrize("name", ["broken.csv", "broken.parquet"])
+@pytest.mark.parametrize("content", [b"\xff\xfe\x00", b'method,"\n', b"PAR1 and no more"])
+def test_a_file_that_is_something_else(tmp_path, name, content):
+    path = tmp_path / name
+    path.write_bytes(content)
+    assert all(problem.startswith(f"{name}: ") for problem in problems(path))

@@ -1,0 +1,119 @@
+"""The workbench of one cell: its model, its data and its generators, on this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property, lru_cache
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from workers.datasets import Dataset, Split, read_dataset
+from workers.errors import DataError, Problem
+from workers.evaluate import Score, evaluate
+from workers.images import ImageSource, Transform
+from workers.job import Job, Site
+from workers.methods import FineTuning
+from workers.models import State, load_pretrained, state_of, transform_of, unpack_state
+from workers.recipe import Recipe
+from workers.scoring import Scorer
+from workers.store import CHECKPOINT, Store
+from workers.suites import Suite, suites
+from workers.train import EpochRecord, Trainer
+
+
+class Bench:
+    """The Workbench that methods get (see `workers.methods.base`), and the way to score a model."""
+
+    def __init__(self, job: Job, site: Site, store: Store) -> None:
+        self.cell, self.job, self.site, self.store = job.cell, job, site, store
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.data_root = Path(site.data_root)
+        self.history: list[EpochRecord] = []
+
+    @cached_property
+    def suite(self) -> Suite:
+        return suites()[self.cell.suite]
+
+    @cached_property
+    def transform(self) -> Transform:
+        return transform_of(self.cell.model, self._loaded)
+
+    @cached_property
+    def _loaded(self) -> nn.Module:
+        return load_pretrained(self.cell.model, self.data_root)
+
+    @cached_property
+    def _pretrained_state(self) -> State:
+        return state_of(self._loaded)
+
+    def pretrained(self) -> nn.Module:
+        # A model has no copy method that keeps tied weights tied, so a copy is loaded afresh.
+        module = load_pretrained(self.cell.model, self.data_root)
+        return module.to(self.device)
+
+    def parents(self) -> list[State]:
+        return [
+            self._pretrained_state if parent.is_baseline else self.checkpoint(parent.cell_id)
+            for parent in self.cell.parents
+        ]
+
+    def checkpoint(self, cell_id: str) -> State:
+        """Read a finished cell's weights from the store."""
+        return unpack_state(self.store.read_artifact(cell_id, CHECKPOINT))
+
+    def restore(self) -> nn.Module:
+        """Return this cell's model as an earlier try left it."""
+        module = self.pretrained()
+        module.load_state_dict(self.checkpoint(self.cell.cell_id))
+        return module
+
+    def dataset(self, name: str) -> Dataset:
+        return _read(self.cell.suite, name, self.data_root)
+
+    def source(self, dataset: Dataset, splits: Sequence[Split] | None = None) -> ImageSource:
+        return ImageSource(dataset, self.transform, splits, self.site.loader_workers)
+
+    def downstream(self) -> tuple[Dataset, ImageSource]:
+        assert self.cell.downstream is not None, f"{self.cell} is not fine-tuned on anything"
+        dataset = self.dataset(self.cell.downstream)
+        return dataset, self.source(dataset)
+
+    def id_train(self) -> tuple[Dataset, ImageSource]:
+        spec = self.suite.id_train
+        if spec is None:
+            message = "has no ID images that nothing is tested on"
+            raise DataError([Problem(f"suite {self.suite.name}", message)])
+        dataset = self.dataset(spec.name)
+        return dataset, self.source(dataset)
+
+    def normalise(self, pixels: torch.Tensor) -> torch.Tensor:
+        return self.transform.normalise(pixels.to(self.device, non_blocking=True))
+
+    def seed(self, purpose: str) -> int:
+        return self.cell.derive_seed(purpose)
+
+    def train(self, module: nn.Module, objective: FineTuning) -> None:
+        dataset, source = self.downstream()
+        trainer = Trainer(
+            source=source,
+            scorer=Scorer(dataset.classes, self.device),
+            normalise=self.normalise,
+            recipe=Recipe.model_validate(self.cell.recipe),
+            device=self.device,
+            seed=self.seed("train"),
+            micro_batches=self.job.micro_batches,
+        )
+        self.history = trainer.train(module, objective.loss)
+
+    def score(self, module: nn.Module, dataset: Dataset, split: Split) -> Score:
+        """Evaluate a model on one split."""
+        source = self.source(dataset, [split])
+        return evaluate(module, source, Scorer(dataset.classes, self.device), self.normalise)
+
+
+@lru_cache(maxsize=64)
+def _read(suite: str, name: str, data_root: Path) -> Dataset:
+    """Read a data set's folders once per worker process."""
+    return read_dataset(suites()[suite], suites()[suite].dataset(name), data_root)

@@ -1,0 +1,143 @@
+"""What one cell of the benchmark is, and the id that its numbers are filed under.
+
+Standard library only: the driver plans a hundred thousand of these without importing torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from functools import cached_property
+from typing import Any
+
+BASELINE = "pretrained"
+"""The method of a model as it came; its cell has no downstream set."""
+
+
+def canonical_json(value: Any) -> str:
+    """Serialise to the one JSON text that equal values share (sorted keys, no spaces).
+
+    Raises:
+        ValueError: for NaN and infinities, which JSON does not have.
+    """
+    return json.dumps(
+        value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False
+    )
+
+
+def digest(value: Any, length: int = 16) -> str:
+    """Return the first `length` hex digits of the SHA-256 of a value's canonical JSON."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:length]
+
+
+@dataclass(frozen=True)
+class Model:
+    """A pre-trained model: an architecture and the weights that fill it.
+
+    `name`, `pretraining` and `file` only label and locate it; the rest decides its numbers.
+    """
+
+    name: str
+    architecture: str
+    """A timm model name, with its tag if `weights` is that tag."""
+    weights: str
+    """`timm:<tag>` for weights from the hub, `sha256:<hex>` for a file."""
+    pretraining: str = ""
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    """Keyword arguments of `timm.create_model`."""
+    transform: Mapping[str, Any] = field(default_factory=dict)
+    """What overrides the pretrained config: input_size, crop_pct, interpolation, mean, std."""
+    file: str | None = None
+    """The weights file; a relative path starts at the data root."""
+
+    def identity(self) -> dict[str, Any]:
+        return {
+            "architecture": self.architecture,
+            "weights": self.weights,
+            "arguments": dict(self.arguments),
+            "transform": dict(self.transform),
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Cell:
+    """One model, fine-tuned by one method on one downstream set with one seed.
+
+    Cells are equal when their ids are. The fields `label` and those of `model` that only name
+    or locate it are carried along for tables and are not part of the id.
+    """
+
+    suite: str
+    suite_version: str
+    model: Model
+    method: str
+    method_version: int
+    label: str
+    """What tables call the method: `method` itself unless the grid names a variant."""
+    downstream: str | None = None
+    hyperparameters: Mapping[str, Any] = field(default_factory=dict)
+    recipe: Mapping[str, Any] | None = None
+    """How it is trained; None where nothing is trained (the baseline, a soup)."""
+    seed: int = 0
+    parents: tuple[Cell, ...] = ()
+    """The cells whose weights this one starts from, in the order its method names them."""
+
+    def identity(self) -> dict[str, Any]:
+        """Return everything that decides the numbers, and nothing else."""
+        return {
+            "suite": self.suite,
+            "suite_version": self.suite_version,
+            "model": self.model.identity(),
+            "downstream": self.downstream,
+            "method": self.method,
+            "method_version": self.method_version,
+            "hyperparameters": dict(self.hyperparameters),
+            "recipe": None if self.recipe is None else dict(self.recipe),
+            "seed": self.seed,
+            "parents": [parent.cell_id for parent in self.parents],
+        }
+
+    @cached_property
+    def cell_id(self) -> str:
+        return digest(self.identity())
+
+    @property
+    def is_baseline(self) -> bool:
+        return self.method == BASELINE
+
+    def derive_seed(self, purpose: str) -> int:
+        """Return the seed (63 bits) of one of this cell's generators."""
+        text = f"{self.cell_id}/{purpose}"
+        return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Cell) and self.cell_id == other.cell_id
+
+    def __hash__(self) -> int:
+        return hash(self.cell_id)
+
+    def __str__(self) -> str:
+        target = f" on {self.downstream}" if self.downstream else ""
+        return f"{self.model.name} {self.label}{target} (seed {self.seed})"
+
+    def to_json(self) -> str:
+        return canonical_json(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Cell:
+        return cls._from_dict(json.loads(text))
+
+    @classmethod
+    def _from_dict(cls, value: dict[str, Any]) -> Cell:
+        known = {f.name for f in fields(cls)}
+        if unknown := set(value) - known:
+            raise ValueError(f"not a cell: unknown fields {sorted(unknown)}")
+        return cls(
+            **{
+                **value,
+                "model": Model(**value["model"]),
+                "parents": tuple(cls._from_dict(parent) for parent in value["parents"]),
+            }
+        )

@@ -1,0 +1,185 @@
+"""From image files to batches of pixels: a model's transform, and the order of images.
+
+Pixels stay uint8 until they reach the device: resizing and cropping happen on the decoded picture,
+as in timm, and normalisation is the same arithmetic wherever it is done.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from typing import Any
+
+import torch
+from timm.data.transforms_factory import create_transform
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as TorchDataset
+
+from workers.cell import digest
+from workers.datasets import Dataset, Split
+from workers.decode import decode
+
+CACHE_BYTES = 1 << 30
+"""Decoded pixels that a worker process keeps between cells."""
+
+
+@dataclass(frozen=True)
+class Transform:
+    """A model's evaluation transform, which the benchmark also trains with."""
+
+    input_size: tuple[int, int, int]
+    """Channels, height, width."""
+    crop_pct: float
+    interpolation: str
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Transform:
+        """Take what timm's `resolve_data_config` returns."""
+        return cls(
+            tuple(config["input_size"]),
+            float(config["crop_pct"]),
+            str(config["interpolation"]),
+            tuple(config["mean"]),
+            tuple(config["std"]),
+        )
+
+    @property
+    def digest(self) -> str:
+        return digest(asdict(self))
+
+    def pixels(self) -> Any:
+        """Return timm's transform up to a uint8 tensor: resize, centre crop, no normalisation."""
+        return create_transform(
+            self.input_size,
+            is_training=False,
+            interpolation=self.interpolation,
+            crop_pct=self.crop_pct,
+            normalize=False,
+        )
+
+    def normalise(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Map uint8 pixels [B, C, H, W] to (x / 255 - mean) / std in float32 on their device."""
+        mean = torch.tensor(self.mean, device=pixels.device).view(1, -1, 1, 1)
+        std = torch.tensor(self.std, device=pixels.device).view(1, -1, 1, 1)
+        return pixels.float().div_(255.0).sub_(mean).div_(std)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some images: pixels uint8 [B, C, H, W], labels int64 [B], and their places in the source."""
+
+    pixels: torch.Tensor
+    labels: torch.Tensor
+    indices: torch.Tensor
+
+
+class _Files(TorchDataset[torch.Tensor]):
+    """The images of splits as uint8 tensors [C, H, W]."""
+
+    def __init__(self, splits: Sequence[Split], border: int, transform: Transform) -> None:
+        self.splits, self.border, self.transform = splits, border, transform.pixels()
+        self.starts = [0]
+        for split in splits:
+            self.starts.append(self.starts[-1] + len(split))
+
+    def __len__(self) -> int:
+        return self.starts[-1]
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        for split, (start, end) in zip(self.splits, pairwise(self.starts), strict=True):
+            if index < end:
+                path = split.folder / split.files[index - start]
+                pixels: torch.Tensor = self.transform(decode(path, self.border))
+                return pixels
+        raise IndexError(index)
+
+
+class ImageSource:
+    """The images of one or more splits, delivered in batches of any order.
+
+    A source that fits into the cache is decoded once per worker process and kept for the cells to
+    come; a larger one is decoded as it is asked for, by `loader_workers` processes.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        transform: Transform,
+        splits: Sequence[Split] | None = None,
+        loader_workers: int = 0,
+    ) -> None:
+        chosen = dataset.splits if splits is None else tuple(splits)
+        self.files = _Files(chosen, dataset.border, transform)
+        self.labels = torch.tensor([label for split in chosen for label in split.labels])
+        self.loader_workers = loader_workers
+        channels, height, width = transform.input_size
+        self.n_bytes = len(self.files) * channels * height * width
+        self.key = (
+            str(chosen[0].folder),
+            digest([[s.corruption, s.severity, len(s)] for s in chosen]),
+            transform.digest,
+        )
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def batches(self, order: torch.Tensor, batch_size: int) -> Iterator[Batch]:
+        """Yield the images at the places that `order` (int64 [N]) names, in that order."""
+        parts = batch_indices(order, batch_size)
+        if self.n_bytes <= CACHE_BYTES:
+            pixels = _CACHE.get(self)
+            for part in parts:
+                yield Batch(pixels[part], self.labels[part], part)
+        else:
+            loader = self._loader([part.tolist() for part in parts])
+            for part, images in zip(parts, loader, strict=True):
+                yield Batch(images, self.labels[part], part)
+
+    def decode_all(self) -> torch.Tensor:
+        """Decode every image: uint8 [N, C, H, W]."""
+        parts = batch_indices(torch.arange(len(self)), 256)
+        return torch.cat(list(self._loader([part.tolist() for part in parts])))
+
+    def _loader(self, parts: list[list[int]]) -> DataLoader[torch.Tensor]:
+        # Forked loader workers deadlock under Ray (ray-project/ray 13407, 52641).
+        context = "forkserver" if self.loader_workers else None
+        return DataLoader(
+            self.files,
+            batch_sampler=parts,
+            num_workers=self.loader_workers,
+            multiprocessing_context=context,
+        )
+
+
+def batch_indices(order: torch.Tensor, batch_size: int) -> list[torch.Tensor]:
+    """Cut an order of images into batches; none is dropped.
+
+    A last batch of a single image joins the one before it: BatchNorm cannot train on one.
+    """
+    parts = list(torch.split(order, batch_size))
+    if len(parts) > 1 and len(parts[-1]) == 1:
+        parts[-2:] = [torch.cat(parts[-2:])]
+    return parts
+
+
+class _PixelCache:
+    """Decoded sources, least recently used first out, up to CACHE_BYTES."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[tuple[str, str, str], torch.Tensor] = OrderedDict()
+
+    def get(self, source: ImageSource) -> torch.Tensor:
+        pixels = self._kept.pop(source.key, None)
+        if pixels is None:
+            pixels = source.decode_all()
+        self._kept[source.key] = pixels
+        while sum(kept.nbytes for kept in self._kept.values()) > CACHE_BYTES:
+            self._kept.popitem(last=False)
+        return pixels
+
+
+_CACHE = _PixelCache()

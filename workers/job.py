@@ -1,0 +1,34 @@
+"""What an executor hands to a worker: which cell, what to evaluate, and where things are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from workers.cell import Cell
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where things are on the machine that a cell runs on. No part of a cell's identity."""
+
+    store: str
+    """URI of the store."""
+    data_root: str
+    threads: int = 1
+    """CPU threads that torch computes with."""
+    loader_workers: int = 0
+    """Processes that decode images beside the main one; for sets too large for the cache."""
+    git_commit: str = ""
+    ray_version: str = ""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One try at a cell."""
+
+    cell: Cell
+    evaluate: tuple[str, ...]
+    """The evaluation sets whose rows are missing; none for a cell that others only start from."""
+    attempt: int = 1
+    micro_batches: int = 1
+    """Parts that each batch is cut into; raised after running out of GPU memory."""

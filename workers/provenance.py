@@ -1,0 +1,52 @@
+"""What a row says of how it came to be: versions, device, host. Never part of an identity."""
+
+from __future__ import annotations
+
+import os
+import resource
+import socket
+import sys
+from dataclasses import dataclass
+from functools import cache
+from importlib import metadata
+
+
+@cache
+def version_of(distribution: str) -> str:
+    """Return an installed distribution's version, empty when it is not installed."""
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return ""
+
+
+@dataclass(frozen=True)
+class Host:
+    """The process that runs a cell."""
+
+    name: str
+    pid: int
+
+    @classmethod
+    def here(cls) -> Host:
+        return cls(socket.gethostname(), os.getpid())
+
+
+def gpu_in_use() -> str:
+    """Return the UUID and name of the GPU that this process was given; empty on a CPU.
+
+    Does not import torch: a process that has not has used no GPU.
+    """
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_available():
+        return ""
+    properties = torch.cuda.get_device_properties(0)
+    return f"GPU-{properties.uuid} {properties.name}"
+
+
+def peak_memory_bytes() -> int:
+    """Return the most GPU memory that this cell held, or on a CPU this process's peak memory."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        return int(torch.cuda.max_memory_allocated())
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

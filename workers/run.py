@@ -1,0 +1,218 @@
+"""Running one cell: the sole entry point that executors call.
+
+`execute` keeps the books of a try; `perform` is the work itself: make the model (or take up the
+one that an earlier try left), then score it set by set, committing each set's rows as they come.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from workers import provenance
+from workers.cell import Cell, canonical_json
+from workers.errors import DataError, DivergedError, UserError
+from workers.job import Job, Site
+from workers.outcome import ErrorKind, Outcome
+from workers.storage import StorageError
+from workers.store import CHECKPOINT, Row, Store
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from workers.bench import Bench
+
+Perform = Callable[[Job, Site, Store], int]
+"""Does a job's work and returns the number of rows that it committed."""
+
+
+def execute(job: Job, site: Site, perform: Perform | None = None) -> Outcome:
+    """Try a cell once. Failures are told in the Outcome, never raised.
+
+    The try is in the store's `attempts` from its start, and so is how it ended.
+    """
+    store = Store(site.store)
+    started, clock = datetime.now(UTC), time.monotonic()
+    try:
+        store.commit_attempt(attempt_row(job, "running", started))
+        rows = (perform or perform_cell)(job, site, store)
+        outcome = Outcome(rows=rows, seconds=time.monotonic() - clock)
+    except Exception as error:
+        outcome = Outcome(
+            seconds=time.monotonic() - clock,
+            error=classify(error),
+            message=f"{type(error).__name__}: {error}",
+            traceback=traceback.format_exc(),
+        )
+    try:
+        store.commit_attempt(attempt_row(job, final_state(outcome), started, outcome))
+    except StorageError as error:
+        # Without its last word the try would look as if it were running for ever.
+        return Outcome(seconds=outcome.seconds, error=ErrorKind.STORAGE, message=str(error))
+    return replace(outcome, recorded=True)
+
+
+def perform_cell(job: Job, site: Site, store: Store) -> int:
+    """Make the cell's model and commit a row for every split of the sets that are missing."""
+    bench = open_bench(job, site, store)
+    module = make_model(bench)
+    rows = 0
+    for name in job.evaluate:
+        rows += score_set(bench, module, name)
+    return rows
+
+
+def open_bench(job: Job, site: Site, store: Store) -> Bench:
+    """Import torch, make it deterministic, and lay out the cell's workbench."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts
+    import torch
+
+    from workers.bench import Bench
+
+    torch.set_num_threads(site.threads)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.backends.cudnn.benchmark = False
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+    return Bench(job, site, store)
+
+
+def make_model(bench: Bench) -> nn.Module:
+    """Return the cell's model: built by its method, or as an earlier try left it.
+
+    What was built is saved before anything is scored, so that no try trains it again. A baseline
+    is its own weights file.
+    """
+    from workers.methods import methods
+    from workers.models import pack_state, state_of
+
+    cell = bench.cell
+    if bench.store.has_checkpoint(cell.cell_id):
+        return bench.restore()
+    kind = methods()[cell.method]
+    module = kind(kind.Config.model_validate(dict(cell.hyperparameters))).build(bench)
+    if bench.history:
+        rows = [{"cell_id": cell.cell_id, **vars(record)} for record in bench.history]
+        bench.store.commit_history(cell.cell_id, rows)
+    if not cell.is_baseline:
+        bench.store.save_artifact(cell.cell_id, CHECKPOINT, pack_state(state_of(module)))
+    return module
+
+
+def score_set(bench: Bench, module: nn.Module, name: str) -> int:
+    """Score a model on every split of one evaluation set and commit the rows together."""
+    dataset = bench.dataset(name)
+    rows = []
+    for split in dataset.splits:
+        started = datetime.now(UTC)
+        score = bench.score(module, dataset, split)
+        rows.append(
+            {
+                **describe(bench.cell),
+                "eval_dataset": name,
+                "corruption": split.corruption,
+                "severity": split.severity,
+                **vars(score),
+                "n_expected": len(split),
+                "dataset_digest": dataset.digest,
+                "transform_digest": bench.transform.digest,
+                "precision": "fp32",
+                "device": provenance.gpu_in_use() or bench.device.type,
+                **versions(bench.site),
+                "attempt": bench.job.attempt,
+                "started_at": started,
+                "finished_at": datetime.now(UTC),
+            }
+        )
+    bench.store.commit_accuracy(bench.cell.cell_id, name, rows)
+    return len(rows)
+
+
+def describe(cell: Cell) -> Row:
+    """Return the columns of an accuracy row that say which cell it is of."""
+    return {
+        "suite": cell.suite,
+        "suite_version": cell.suite_version,
+        "model": cell.model.name,
+        "pretraining": cell.model.pretraining,
+        "weights_digest": cell.model.weights,
+        "downstream": cell.downstream,
+        "method": cell.label,
+        "seed": cell.seed,
+        "cell_id": cell.cell_id,
+        "hyperparameters": canonical_json(dict(cell.hyperparameters)),
+        "recipe": None if cell.recipe is None else canonical_json(dict(cell.recipe)),
+    }
+
+
+def versions(site: Site) -> Row:
+    """Return the columns of an accuracy row that say what software made it."""
+    return {
+        "torch_version": provenance.version_of("torch"),
+        "timm_version": provenance.version_of("timm"),
+        "ray_version": site.ray_version,
+        "rib_version": provenance.version_of("rib-orchestrator"),
+        "git_commit": site.git_commit,
+    }
+
+
+def attempt_row(
+    job: Job, state: str, started: datetime, outcome: Outcome | None = None
+) -> dict[str, Any]:
+    """Return the row of a try, as it stands now."""
+    host = provenance.Host.here()
+    row: dict[str, Any] = {
+        "cell_id": job.cell.cell_id,
+        "attempt": job.attempt,
+        "model": job.cell.model.name,
+        "downstream": job.cell.downstream,
+        "method": job.cell.label,
+        "seed": job.cell.seed,
+        "state": state,
+        "host": host.name,
+        "pid": host.pid,
+        "gpu": provenance.gpu_in_use(),
+        "started_at": started,
+    }
+    if outcome is not None:
+        row |= {
+            "error_kind": outcome.error,
+            "message": outcome.message,
+            "traceback": outcome.traceback,
+            "seconds": outcome.seconds,
+            "peak_memory_bytes": provenance.peak_memory_bytes(),
+            "finished_at": datetime.now(UTC),
+        }
+    return row
+
+
+def final_state(outcome: Outcome) -> str:
+    """Return the state that an attempt ends in."""
+    if outcome.ok:
+        return "done"
+    return "diverged" if outcome.error is ErrorKind.DIVERGED else "failed"
+
+
+def classify(error: Exception) -> ErrorKind:
+    """Say what kind of failure an exception in a cell is."""
+    if isinstance(error, DataError):
+        return ErrorKind.DATA
+    if isinstance(error, UserError):
+        return ErrorKind.USER
+    if isinstance(error, DivergedError):
+        return ErrorKind.DIVERGED
+    if isinstance(error, StorageError):
+        return ErrorKind.STORAGE
+    if isinstance(error, MemoryError):
+        return ErrorKind.HOST_OOM
+    if type(error).__name__ == "OutOfMemoryError":  # torch's, which may not be imported here
+        return ErrorKind.CUDA_OOM
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+        return ErrorKind.STORAGE
+    return ErrorKind.BUG

@@ -1,0 +1,94 @@
+"""The columns of the store's tables. Columns are added, never reinterpreted."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+SCHEMA_VERSION = 1
+
+_string, _int, _float, _time = pa.string(), pa.int64(), pa.float64(), pa.timestamp("us", tz="UTC")
+
+ACCURACY = pa.schema(
+    [
+        # What was measured: one row per cell, epoch and evaluation split.
+        ("suite", _string),
+        ("model", _string),
+        ("pretraining", _string),
+        ("downstream", _string),  # null for a baseline
+        ("method", _string),
+        ("seed", _int),
+        ("cell_id", _string),
+        ("epoch", _int),  # null for the finished cell
+        ("eval_dataset", _string),
+        ("corruption", _string),
+        ("severity", _int),
+        # Counts, not percentages. n_total images were scored, n_expected should have been.
+        ("n_correct", _int),  # over the data set's own classes (its class mask)
+        ("n_correct_unmasked", _int),  # over the whole label space
+        ("n_total", _int),
+        ("n_expected", _int),
+        ("loss", _float),  # mean cross-entropy over n_total, with the class mask
+        # Provenance.
+        ("hyperparameters", _string),  # JSON
+        ("recipe", _string),  # JSON, null where nothing is trained
+        ("suite_version", _string),
+        ("dataset_digest", _string),
+        ("transform_digest", _string),
+        ("weights_digest", _string),
+        ("precision", _string),
+        ("device", _string),
+        ("torch_version", _string),
+        ("timm_version", _string),
+        ("ray_version", _string),
+        ("rib_version", _string),
+        ("git_commit", _string),
+        ("attempt", _int),
+        ("started_at", _time),
+        ("finished_at", _time),
+    ]
+)
+
+ATTEMPTS = pa.schema(
+    [
+        # One row per try at a cell.
+        ("cell_id", _string),
+        ("attempt", _int),
+        ("model", _string),
+        ("downstream", _string),
+        ("method", _string),
+        ("seed", _int),
+        ("state", _string),  # running, done, failed, diverged
+        ("error_kind", _string),
+        ("message", _string),
+        ("traceback", _string),
+        ("host", _string),
+        ("pid", _int),
+        ("gpu", _string),
+        ("seconds", _float),
+        ("peak_memory_bytes", _int),
+        ("started_at", _time),
+        ("finished_at", _time),
+    ]
+)
+
+HISTORY = pa.schema(
+    [
+        # One row per cell and epoch of training; epochs count from 1.
+        ("cell_id", _string),
+        ("epoch", _int),
+        ("loss", _float),  # mean training loss, penalties included
+        ("n_correct", _int),  # on the training batches, as the weights were then
+        ("n_total", _int),
+        ("lr", _float),  # at the epoch's last step
+        ("seconds", _float),
+    ]
+)
+
+TABLES: dict[str, pa.Schema] = {"accuracy": ACCURACY, "attempts": ATTEMPTS, "history": HISTORY}
+
+KEYS: dict[str, list[str]] = {
+    "accuracy": ["cell_id", "epoch", "eval_dataset", "corruption", "severity"],
+    "attempts": ["cell_id", "attempt"],
+    "history": ["cell_id", "epoch"],
+}
+"""What identifies a row; a table holds one row per key."""

@@ -1,0 +1,287 @@
+"""The Parquet store: where everything durable lives.
+
+A store is a folder or an object-store prefix that pandas, pyarrow, DuckDB and polars read without
+this project. See `workers.schemas` for its tables and `docs/architecture.md` for its layout.
+
+Concurrency: any number of workers may commit at once, each under names derived from its cell, and
+writing a thing twice is harmless. Only the driver seals cells and sets damaged files aside.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+
+from workers.errors import Problem, UserError
+from workers.schemas import KEYS, SCHEMA_VERSION, TABLES
+from workers.storage import Storage
+from workers.suites.base import SplitKey
+
+Row = Mapping[str, Any]
+
+CHECKPOINT = "model.safetensors"
+
+
+@dataclass(frozen=True)
+class Scan:
+    """A table as it could be read, and the files that could not be."""
+
+    table: pa.Table
+    damaged: tuple[str, ...] = ()
+
+
+@dataclass
+class Committed:
+    """What a store holds: for each cell the splits of each evaluation set, and its checkpoint."""
+
+    splits: dict[str, dict[str, set[SplitKey]]] = field(default_factory=dict)
+    checkpoints: set[str] = field(default_factory=set)
+    damaged: tuple[str, ...] = ()
+
+    def has(self, cell_id: str, eval_dataset: str, splits: Iterable[SplitKey]) -> bool:
+        """Whether every one of a set's splits is there."""
+        return self.splits.get(cell_id, {}).get(eval_dataset, set()).issuperset(splits)
+
+
+class Store:
+    """Reads and writes one store; making one of these touches nothing."""
+
+    def __init__(self, uri: str) -> None:
+        self.uri = uri
+        self.storage = Storage(uri)
+
+    # ------------------------------------------------------------------ the store as a whole
+
+    @property
+    def exists(self) -> bool:
+        return self.storage.exists("store.json")
+
+    def create(self, suite: str, suite_version: str) -> None:
+        """Make the store, unless it is there already; see `check`."""
+        if not self.exists:
+            about = {"schema": SCHEMA_VERSION, "suite": suite, "suite_version": suite_version}
+            self.storage.write("store.json", json.dumps(about, indent=2).encode())
+
+    def check(self, suite: str, suite_version: str) -> None:
+        """Check that rows of this suite may go here; writes nothing.
+
+        Raises:
+            UserError: when its path is taken by something else, or it holds another suite.
+        """
+        if self.storage.is_local:
+            self._check_place(Path(self.storage.path("")))
+        if not self.exists:
+            return
+        about = self.about()
+        if (about["suite"], about["suite_version"]) != (suite, suite_version):
+            held = f"{about['suite']} version {about['suite_version']}"
+            raise UserError(
+                [
+                    Problem(
+                        f"store {self.uri}",
+                        f"it holds {held}, the grid is for {suite} version {suite_version}",
+                        "name another store: their numbers must not be mixed",
+                    )
+                ]
+            )
+
+    def _check_place(self, path: Path) -> None:
+        taken = next((p for p in (path, *path.parents) if p.exists() and not p.is_dir()), None)
+        if taken is not None:
+            raise UserError([Problem(f"store {self.uri}", f"{taken} is a file, not a folder")])
+        if path.is_dir() and not self.exists and any(path.iterdir()):
+            raise UserError(
+                [
+                    Problem(
+                        f"store {self.uri}",
+                        "the folder has other things in it and is no store",
+                        "name an empty or a new folder",
+                    )
+                ]
+            )
+
+    def about(self) -> dict[str, Any]:
+        """Return what the store says of itself: schema, suite, suite_version.
+
+        Raises:
+            UserError: when there is no store, or it was written by a newer version.
+        """
+        try:
+            about: dict[str, Any] = json.loads(self.storage.read("store.json"))
+            schema = about["schema"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UserError([Problem(f"store {self.uri}", "there is no store here")]) from error
+        if schema > SCHEMA_VERSION:
+            message = f"it was written by a newer version (schema {schema} > {SCHEMA_VERSION})"
+            raise UserError([Problem(f"store {self.uri}", message, "upgrade rib-orchestrator")])
+        return about
+
+    def write_grid(self, text: str) -> None:
+        self.storage.write("grid.yaml", text.encode())
+
+    def read_grid(self) -> str:
+        """Return the grid that was last run here.
+
+        Raises:
+            UserError: when none was.
+        """
+        self.about()
+        try:
+            return self.storage.read("grid.yaml").decode()
+        except FileNotFoundError as error:
+            problem = Problem(
+                f"store {self.uri}", "it has no grid.yaml", "run a grid into it first"
+            )
+            raise UserError([problem]) from error
+
+    # ------------------------------------------------------------------ commits
+
+    def commit_accuracy(self, cell_id: str, eval_dataset: str, rows: Sequence[Row]) -> None:
+        """Commit every split of one evaluation set of a cell in one file."""
+        self._commit("accuracy", f"{cell_id}.{eval_dataset}", rows)
+
+    def commit_attempt(self, row: Row) -> None:
+        """Commit a try at a cell, replacing what was said of the same try before."""
+        self._commit("attempts", f"{row['cell_id']}.{row['attempt']:04d}", [row])
+
+    def commit_history(self, cell_id: str, rows: Sequence[Row]) -> None:
+        self._commit("history", cell_id, rows)
+
+    def _commit(self, table: str, name: str, rows: Sequence[Row]) -> None:
+        data = pa.Table.from_pylist(list(rows), schema=TABLES[table])
+        self._write(f"{table}/{name}.parquet", data)
+
+    def _write(self, name: str, table: pa.Table) -> None:
+        sink = pa.BufferOutputStream()
+        pq.write_table(table, sink, compression="zstd")
+        self.storage.write(name, sink.getvalue())
+
+    def save_artifact(self, cell_id: str, name: str, data: bytes) -> None:
+        self.storage.write(f"artifacts/{cell_id}/{name}", data)
+
+    def read_artifact(self, cell_id: str, name: str) -> bytes:
+        return self.storage.read(f"artifacts/{cell_id}/{name}")
+
+    def has_checkpoint(self, cell_id: str) -> bool:
+        return self.storage.exists(f"artifacts/{cell_id}/{CHECKPOINT}")
+
+    # ------------------------------------------------------------------ the driver's part
+
+    def seal(self, cell_id: str, eval_datasets: Sequence[str]) -> None:
+        """Make one file of a finished cell's per-set files.
+
+        The merged file is there before its parts go, so a reader never misses a row; one that
+        reads in between may see a row twice. `sweep` clears up after a driver that died there.
+        """
+        merged = f"accuracy/{cell_id}.parquet"
+        parts = [f"accuracy/{cell_id}.{name}.parquet" for name in eval_datasets]
+        if len(parts) == 1 and not self.storage.exists(merged):
+            self.storage.move(parts[0], merged)
+            return
+        names = [*([merged] if self.storage.exists(merged) else []), *parts]
+        tables = [self._read_file("accuracy", name) for name in names]
+        self._write(merged, _distinct(pa.concat_tables(tables), KEYS["accuracy"]))
+        for part in parts:
+            self.storage.delete(part)
+
+    def sweep(self) -> None:
+        """Clear what drivers and writers that died have left: unsealed parts, temporary files."""
+        parts = defaultdict(list)
+        for name in self.storage.names("accuracy", ".parquet"):
+            cell_id, _, eval_dataset = name.removesuffix(".parquet").partition(".")
+            if eval_dataset:
+                parts[cell_id].append(eval_dataset)
+        for cell_id, eval_datasets in parts.items():
+            self.seal(cell_id, eval_datasets)
+        for folder in (*TABLES, "artifacts", ""):
+            for name in self._temporaries(folder):
+                self.storage.delete(name)
+
+    def _temporaries(self, folder: str) -> list[str]:
+        top_only = folder == ""
+        return [
+            name
+            for name in self.storage.walk(folder)
+            if name.endswith(".tmp") and not (top_only and "/" in name)
+        ]
+
+    def set_aside(self, names: Iterable[str]) -> None:
+        """Move damaged files out of the tables, under `damaged/`; their rows count as missing."""
+        for name in names:
+            self.storage.move(name, f"damaged/{name.replace('/', '.')}")
+
+    # ------------------------------------------------------------------ reading
+
+    def scan(self, table: str, columns: Sequence[str] | None = None) -> Scan:
+        """Read a table, one row per key, naming the files that are not readable.
+
+        Columns that an older version did not write are null.
+        """
+        schema = TABLES[table]
+        wanted = list(columns) if columns is not None else schema.names
+        needed = list(dict.fromkeys([*wanted, *KEYS[table]]))
+        names = [f"{table}/{name}" for name in self.storage.names(table, ".parquet")]
+        try:
+            scan = Scan(self._read_dataset(names, schema, needed))
+        except (OSError, pa.ArrowException):
+            scan = self._read_one_by_one(table, names, needed)
+        return Scan(_distinct(scan.table, KEYS[table]).select(wanted), scan.damaged)
+
+    def _read_dataset(
+        self, names: Sequence[str], schema: pa.Schema, columns: list[str]
+    ) -> pa.Table:
+        paths = [self.storage.path(name) for name in names]
+        data = ds.dataset(
+            paths, schema=schema, format="parquet", filesystem=self.storage.filesystem
+        )
+        return data.to_table(columns=columns)
+
+    def _read_one_by_one(self, table: str, names: Sequence[str], columns: list[str]) -> Scan:
+        tables = [TABLES[table].empty_table().select(columns)]
+        damaged = []
+        for name in names:
+            try:
+                tables.append(self._read_dataset([name], TABLES[table], columns))
+            except FileNotFoundError:
+                continue  # sealed into another file since the listing
+            except (OSError, pa.ArrowException):
+                damaged.append(name)
+        return Scan(pa.concat_tables(tables), tuple(damaged))
+
+    def _read_file(self, table: str, name: str) -> pa.Table:
+        return self._read_dataset([name], TABLES[table], TABLES[table].names)
+
+    def committed(self) -> Committed:
+        """Return what is done, from the rows and checkpoints themselves and nothing else."""
+        scan = self.scan("accuracy", KEYS["accuracy"])
+        splits: dict[str, dict[str, set[SplitKey]]] = {}
+        columns = (scan.table.column(name).to_pylist() for name in KEYS["accuracy"])
+        for cell_id, epoch, eval_dataset, corruption, severity in zip(*columns, strict=True):
+            if epoch is None:
+                sets = splits.setdefault(cell_id, {})
+                sets.setdefault(eval_dataset, set()).add((corruption, severity))
+        checkpoints = {
+            name.split("/")[1]
+            for name in self.storage.walk("artifacts")
+            if name.endswith(f"/{CHECKPOINT}")
+        }
+        return Committed(splits, checkpoints, scan.damaged)
+
+
+def _distinct(table: pa.Table, keys: list[str]) -> pa.Table:
+    """Keep the first row of each key. Nulls in keys are equal."""
+    if table.num_rows < 2:
+        return table
+    numbered = table.select(keys).append_column("__row", pa.array(range(table.num_rows)))
+    first = numbered.group_by(keys, use_threads=False).aggregate([("__row", "min")])
+    if first.num_rows == table.num_rows:
+        return table
+    return table.take(first.column("__row_min").sort())

@@ -1,0 +1,158 @@
+"""The one training loop. It knows no method's and no data set's name."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.optim.lr_scheduler import LambdaLR
+
+from workers.errors import DivergedError
+from workers.images import Batch, ImageSource, batch_indices
+from workers.recipe import Recipe
+from workers.scoring import Scorer
+
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a loss is computed from: one (micro-)batch and what the model says to it."""
+
+    module: nn.Module
+    images: torch.Tensor
+    """Normalised, [B, C, H, W], on the device."""
+    labels: torch.Tensor
+    """Positions in the data set's ClassMap, int64 [B]."""
+    indices: torch.Tensor
+    """Places in the image source, int64 [B], on the CPU."""
+    logits: torch.Tensor
+    """Float32 [B, n_columns]: restricted to the data set's class mask."""
+    scorer: Scorer
+
+    def cross_entropy(self) -> torch.Tensor:
+        return self.scorer.cross_entropy(self.logits, self.labels)
+
+    def select(self, logits: torch.Tensor) -> torch.Tensor:
+        """Restrict another model's logits [B, n_labels] to the same class mask, in float32."""
+        return self.scorer.select(logits).float()
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """One epoch of training, counted from 1."""
+
+    epoch: int
+    loss: float
+    n_correct: int
+    n_total: int
+    lr: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Trainer:
+    """Trains modules on one image source by one recipe."""
+
+    source: ImageSource
+    scorer: Scorer
+    normalise: Callable[[torch.Tensor], torch.Tensor]
+    """uint8 pixels -> the model's input on the device."""
+    recipe: Recipe
+    device: torch.device
+    seed: int
+    micro_batches: int = 1
+    """Parts that a batch is cut into to save memory; gradients add up to the whole batch's."""
+
+    def train(self, module: nn.Module, loss: Callable[[Step], torch.Tensor]) -> list[EpochRecord]:
+        """Train every parameter that requires a gradient, in place.
+
+        Raises:
+            DivergedError: when an epoch's loss is NaN or infinite.
+        """
+        torch.manual_seed(self.seed)  # dropout and its like draw from the global generator
+        order = torch.Generator().manual_seed(self.seed)
+        optimizer = make_optimizer(module, self.recipe)
+        steps_per_epoch = len(batch_indices(torch.arange(len(self.source)), self.recipe.batch_size))
+        total_steps = steps_per_epoch * self.recipe.epochs
+        schedule = LambdaLR(optimizer, lambda step: self.recipe.lr_factor(step, total_steps))
+        scaler = torch.amp.GradScaler(self.device.type, enabled=self.recipe.precision == "fp16")
+        return [
+            self._epoch(epoch, module, loss, optimizer, schedule, scaler, order)
+            for epoch in range(1, self.recipe.epochs + 1)
+        ]
+
+    def _epoch(
+        self,
+        epoch: int,
+        module: nn.Module,
+        loss: Callable[[Step], torch.Tensor],
+        optimizer: torch.optim.Optimizer,
+        schedule: LambdaLR,
+        scaler: torch.amp.GradScaler,
+        generator: torch.Generator,
+    ) -> EpochRecord:
+        started = time.monotonic()
+        module.train()
+        total = torch.zeros((), dtype=torch.float64, device=self.device)
+        correct = torch.zeros((), dtype=torch.int64, device=self.device)
+        lr = self.recipe.lr
+        order = torch.randperm(len(self.source), generator=generator)
+        for batch in self.source.batches(order, self.recipe.batch_size):
+            optimizer.zero_grad(set_to_none=True)
+            for part, share in self._micro_batches(batch):
+                step = self._forward(module, part)
+                value = loss(step)
+                scaler.scale(value * share).backward()
+                total += value.detach() * len(part.labels)
+                correct += self.scorer.correct(step.logits.detach(), step.labels).sum()
+            scaler.step(optimizer)
+            scaler.update()
+            lr = float(schedule.get_last_lr()[0])
+            schedule.step()
+        mean_loss = float(total) / len(self.source)
+        if not torch.isfinite(torch.tensor(mean_loss)):
+            raise DivergedError(f"the training loss of epoch {epoch} is {mean_loss}")
+        seconds = time.monotonic() - started
+        return EpochRecord(epoch, mean_loss, int(correct), len(self.source), lr, seconds)
+
+    def _micro_batches(self, batch: Batch) -> list[tuple[Batch, float]]:
+        """Cut a batch into parts, each with its share of the batch's mean."""
+        whole = len(batch.labels)
+        size = -(-whole // self.micro_batches)
+        return [
+            (
+                Batch(
+                    batch.pixels[start : start + size],
+                    batch.labels[start : start + size],
+                    batch.indices[start : start + size],
+                ),
+                min(size, whole - start) / whole,
+            )
+            for start in range(0, whole, size)
+        ]
+
+    def _forward(self, module: nn.Module, batch: Batch) -> Step:
+        images = self.normalise(batch.pixels)
+        labels = batch.labels.to(self.device, non_blocking=True)
+        with self._autocast():
+            logits = module(images)
+        selected = self.scorer.select(logits).float()
+        return Step(module, images, labels, batch.indices, selected, self.scorer)
+
+    def _autocast(self) -> torch.autocast:
+        dtype = DTYPES.get(self.recipe.precision)
+        return torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not None)
+
+
+def make_optimizer(module: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    """Return the recipe's optimiser over the parameters that require a gradient."""
+    parameters = [p for p in module.parameters() if p.requires_grad]
+    if recipe.optimizer == "adamw":
+        return torch.optim.AdamW(parameters, lr=recipe.lr, weight_decay=recipe.weight_decay)
+    return torch.optim.SGD(
+        parameters, lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay
+    )
