@@ -1,6 +1,6 @@
 """Where accuracies come from: the store's counts, or a published table.
 
-Both give the same frame, which `orchestrator.reduce` ranks, has one row per value:
+Both give the frame that `orchestrator.reduce` ranks, with one row per value:
 
 - `model`: label of the pre-trained model
 - `method`: how it was fine-tuned; `pretrained` is the baseline

@@ -148,6 +148,19 @@ def test_dictionary_encoded_columns_read_like_plain_ones():
         pd.testing.assert_frame_equal(reduce(encoded, SPLITS), reduce(plain, SPLITS))
 
 
+def test_a_mean_does_not_depend_on_the_order_of_its_rows_even_in_the_last_bit():
+    wide: Splits = {"c": [(f"x{n}", level) for n in range(9) for level in range(1, 6)]}
+    rows = pd.DataFrame(
+        row("c", 7 * n % 97, corruption=corruption, severity=severity, n_total=97)
+        for n, (corruption, severity) in enumerate(wide["c"])
+    )
+    means = {
+        accuracies_from_rows(rows.sample(frac=1, random_state=n), wide).at[0, "accuracy"]
+        for n in range(20)
+    }
+    assert len(means) == 1
+
+
 @settings(max_examples=40, deadline=None)
 @given(st.permutations([*c_rows(), row(), *c_rows(seed=1), row(seed=1)]), st.integers(0, 9))
 def test_order_repetition_and_other_cells_change_nothing(rows, repeated):
