@@ -276,6 +276,17 @@ class Store:
         return Committed(splits, checkpoints, scan.damaged)
 
 
+def open_store(uri: str) -> Store:
+    """Open the store at a path or URI for reading.
+
+    Raises:
+        UserError: when there is none.
+    """
+    store = Store(uri)
+    store.about()
+    return store
+
+
 def _distinct(table: pa.Table, keys: list[str]) -> pa.Table:
     """Keep the first row of each key. Nulls in keys are equal."""
     if table.num_rows < 2:

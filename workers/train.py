@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from workers.errors import DivergedError
-from workers.images import Batch, ImageSource, batch_indices
+from workers.images import Batch, batch_indices
 from workers.recipe import Recipe
 from workers.scoring import Scorer
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class Batches(Protocol):
+    """Images in batches of any order; see `workers.images.ImageSource`."""
+
+    def __len__(self) -> int: ...
+
+    def batches(self, order: torch.Tensor, batch_size: int) -> Iterator[Batch]: ...
 
 
 @dataclass(frozen=True)
@@ -57,7 +66,7 @@ class EpochRecord:
 class Trainer:
     """Trains modules on one image source by one recipe."""
 
-    source: ImageSource
+    source: Batches
     scorer: Scorer
     normalise: Callable[[torch.Tensor], torch.Tensor]
     """uint8 pixels -> the model's input on the device."""

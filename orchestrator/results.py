@@ -1,0 +1,93 @@
+"""From a store, or a published table, to the accuracies behind a report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from orchestrator.accuracies import accuracies_from_rows, read_accuracies
+from orchestrator.grid import Grid, load_stored_grid
+from orchestrator.plan import expand
+from orchestrator.reduce import IMAGENET_RIB, SetNames, infer_sets
+from workers.cell import Cell
+from workers.errors import Problem, UserError
+from workers.store import Store
+from workers.suites import Suite, suites
+
+TABLE_SUFFIXES = frozenset({".csv", ".parquet"})
+
+
+@dataclass(frozen=True)
+class Results:
+    """Accuracies, the sets they are of, and which entries there should be."""
+
+    source: str
+    accuracies: pd.DataFrame
+    sets: SetNames
+    expected: pd.DataFrame | None = None
+    """(model, method, seed) of every entry that the grid asks for; None for a published table."""
+    n_short: int = 0
+    """Rows that were scored on fewer images than their set has."""
+
+
+def read_results(source: str, id_name: str | None = None) -> Results:
+    """Read a store, or a CSV or Parquet file of accuracies.
+
+    Raises:
+        UserError: when it is neither, or what is in it is wrong.
+    """
+    path = Path(source)
+    if path.suffix.lower() in TABLE_SUFFIXES and not path.is_dir():
+        return _from_table(path, id_name)
+    store = Store(source)
+    return results_of(store, load_stored_grid(store.read_grid(), source))
+
+
+def _from_table(path: Path, id_name: str | None) -> Results:
+    accuracies = read_accuracies(path)
+    known = [IMAGENET_RIB, *(set_names(suite) for suite in suites().values())]
+    return Results(str(path), accuracies, infer_sets(accuracies, known, id_name))
+
+
+def set_names(suite: Suite) -> SetNames:
+    """Return the names of a suite's data sets."""
+    return SetNames(suite.id.name, suite.ood_names)
+
+
+def results_of(store: Store, grid: Grid) -> Results:
+    """Return the accuracies of a grid's own cells, whatever else is in the store.
+
+    Raises:
+        UserError: when a file of the store cannot be read: a report must not quietly lack rows.
+    """
+    scan = store.scan("accuracy")
+    if scan.damaged:
+        hint = "run the grid again: its rows are then made anew"
+        raise UserError([Problem(name, "this file is damaged", hint) for name in scan.damaged])
+    cells = {cell.cell_id: cell for cell in expand(grid)}
+    rows = scan.table.to_pandas()
+    rows = labelled(rows[rows["epoch"].isna()], cells)
+    return Results(
+        source=store.uri,
+        accuracies=accuracies_from_rows(rows, grid.suite.splits()),
+        sets=set_names(grid.suite),
+        expected=entries(cells),
+        n_short=int((rows["n_total"] < rows["n_expected"]).sum()),
+    )
+
+
+def labelled(rows: pd.DataFrame, cells: Mapping[str, Cell]) -> pd.DataFrame:
+    """Keep the rows of a grid's own cells, under the names that it gives them now."""
+    kept = rows[rows["cell_id"].isin(list(cells))].copy()
+    kept["model"] = [cells[cell_id].model.name for cell_id in kept["cell_id"]]
+    kept["method"] = [cells[cell_id].label for cell_id in kept["cell_id"]]
+    return kept
+
+
+def entries(cells: Mapping[str, Cell]) -> pd.DataFrame:
+    """Return (model, method, seed) of every fine-tuned cell, once each."""
+    rows = [(c.model.name, c.label, c.seed) for c in cells.values() if not c.is_baseline]
+    return pd.DataFrame(rows, columns=["model", "method", "seed"]).drop_duplicates()
