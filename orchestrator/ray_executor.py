@@ -54,7 +54,8 @@ class RayExecutor:
             ray.shutdown()
             raise
         self._site = ray.put(replace(site, ray_version=ray.__version__))
-        self._task = ray.remote(max_retries=0, max_calls=0)(work).options(**task_options(resources))
+        self._task = ray.remote(max_retries=0, max_calls=0)(work)
+        self._options = task_options(resources)
         self._running: dict[Any, Job] = {}
         self._finished: deque[Any] = deque()
 
@@ -64,9 +65,8 @@ class RayExecutor:
         return 2 * self._slots + 16
 
     def submit(self, job: Job) -> None:
-        reference = self._task.options(name=f"{job.cell} {job.cell.cell_id}").remote(
-            job, self._site
-        )
+        task = self._task.options(name=f"{job.cell} {job.cell.cell_id}", **self._options)
+        reference = task.remote(job, self._site)
         self._running[reference] = job
 
     def wait_any(self, timeout_s: float | None = None) -> tuple[Job, Outcome] | None:
