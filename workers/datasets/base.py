@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from workers.errors import DataError, Problem, nearest
@@ -47,7 +48,7 @@ class Dataset:
     def __len__(self) -> int:
         return sum(len(split) for split in self.splits)
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """Digest every file's name and label (names, not bytes: reading all of them is slow)."""
         text = hashlib.sha256()

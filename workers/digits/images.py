@@ -10,7 +10,7 @@ sketch/d{0..9}/digit_0123.JPEG                                 like ImageNet-Ske
 objectnet-1.0/images/<folder>/digit_0123.png, mappings/        like ObjectNet
 digits-cartoon/d{0..9}/digit_0123.jpg                          from ID val, like ImageNet-Cartoon
 digits-drawing/d{0..9}/digit_0123.jpg                          from ID val, like ImageNet-Drawing
-digits-c/<corruption>/{1..5}/d{0..9}/digit_0123.JPEG           from ID val, like ImageNet-C
+digits-c/<corruption>/{1..5}/d{0..9}/digit_0123.JPEG           from half of ID val, like ImageNet-C
 ```
 
 The number in a file's name is its digit's index in scikit-learn's set: no digit of ID train is in
@@ -40,7 +40,7 @@ _IMAGES_PER_SYMBOL = 12
 
 
 def make_images(root: Path) -> None:
-    """Write the whole tree below `root`, the same bytes each time (about 10,000 files).
+    """Write the whole tree below `root`, the same bytes each time (about 6,000 files).
 
     `root` is made if need be. Files go straight to their places: a caller that wants all or nothing
     writes into a sibling folder and renames it.
@@ -53,7 +53,7 @@ def make_images(root: Path) -> None:
     _write_held_out(root, splits)
     _write_objectnet(root / "objectnet-1.0", splits.objectnet)
     _write_styled_val(root, splits.val)
-    _write_corrupted_val(root / "digits-c", splits.val)
+    _write_corrupted_val(root / "digits-c", splits.c)
 
 
 def _write_id(root: Path, splits: Splits) -> None:

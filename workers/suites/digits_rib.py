@@ -52,7 +52,7 @@ SUITE = Suite(
             "c",
             "digits-c",
             "corruption_folders",
-            n_images=8000,
+            n_images=4000,
             derived_from="val",
             splits=corruption_splits(CORRUPTIONS, SEVERITIES),
         ),

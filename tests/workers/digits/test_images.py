@@ -139,12 +139,23 @@ def test_no_digit_of_id_train_is_in_another_set_and_fresh_sets_share_none(tree: 
         assert train.isdisjoint(source_digits(tree / folder)), folder
 
 
-@pytest.mark.parametrize("folder", FROM_VAL)
-def test_a_derived_set_shows_every_id_val_digit_once(tree: Path, folder: str) -> None:
-    def stems(root: Path) -> list[str]:
-        return sorted(f"{path.parent.name}/{path.stem}" for path in files_under(root))
+def stems(root: Path) -> list[str]:
+    return sorted(f"{path.parent.name}/{path.stem}" for path in files_under(root))
 
+
+@pytest.mark.parametrize("folder", ["digits-cartoon", "digits-drawing"])
+def test_a_restyled_set_shows_every_id_val_digit_once(tree: Path, folder: str) -> None:
     assert stems(tree / folder) == stems(tree / "val")
+
+
+@pytest.mark.parametrize("folder", CORRUPTED_FOLDERS)
+def test_every_corrupted_split_shows_the_same_ten_id_val_digits_a_class(
+    tree: Path, folder: str
+) -> None:
+    shown = stems(tree / folder)
+    assert shown == stems(tree / CORRUPTED_FOLDERS[0])
+    assert set(shown) < set(stems(tree / "val"))
+    assert Counter(stem.split("/")[0] for stem in shown) == dict.fromkeys(CLASS_IDS, 10)
 
 
 def test_every_image_lies_in_the_folder_of_its_digit(tree: Path) -> None:
@@ -244,11 +255,11 @@ def test_the_border_of_objectnet_images_is_red(tree: Path) -> None:
 def test_corruptions_move_farther_from_the_clean_image_as_severity_grows(
     tree: Path, name: str
 ) -> None:
-    clean = files_under(tree / "val")
+    clean = {path.stem: path for path in files_under(tree / "val")}
     distances = []
     for severity in SEVERITIES:
         corrupted = files_under(tree / "digits-c" / name / str(severity))
-        pairs = zip(clean, corrupted, strict=True)
+        pairs = [(clean[path.stem], path) for path in corrupted]
         distances.append(np.mean([np.abs(pixels(a) - pixels(b)).mean() for a, b in pairs]))
     assert distances[0] > 1
     assert distances == sorted(distances)
