@@ -89,11 +89,18 @@ def main() -> NoReturn:
         app(standalone_mode=True)
     except UserError as error:
         for problem in error.problems:
-            err.print(f"rib: {problem}", markup=False, highlight=False, soft_wrap=True)
+            _tell(f"rib: {problem}")
         sys.exit(2)
     except KeyboardInterrupt:
-        err.print("rib: interrupted; run the same command again to go on", markup=False)
+        _tell("rib: interrupted; run the same command again to go on")
         sys.exit(130)
+    except Exception as error:
+        from workers.storage import StorageError
+
+        if not isinstance(error, StorageError):
+            raise
+        _tell(f"rib: {error}")
+        sys.exit(1)
     sys.exit(0)
 
 
@@ -108,6 +115,8 @@ def data_make(
     makeable = {name: found for name, found in suites().items() if found.make is not None}
     if suite not in makeable:
         raise UserError([Problem("SUITE", f"cannot make {suite!r}", nearest(suite, makeable))])
+    if root.exists() and not root.is_dir():
+        raise UserError([Problem("--root", f"{root} is a file, not a folder")])
     make = makeable[suite].make
     assert make is not None
     make(root)
@@ -181,7 +190,7 @@ def status(store: StoreUri, as_json: JsonOption = False) -> None:
             _print_table(table)
     damaged = (*committed.damaged, *attempts.damaged)
     for name in damaged:
-        err.print(f"rib: {store}/{name} is damaged; its rows count as missing", markup=False)
+        _tell(f"rib: {store}/{name} is damaged; its rows count as missing")
     if damaged or (states["state"] != "done").any():
         raise typer.Exit(1)
 
@@ -244,10 +253,10 @@ def _load(grid: Path, store: str | None) -> Grid:
 
 
 def _load_stored(store: str) -> Grid:
-    from orchestrator.grid import load_stored_grid
+    from orchestrator.results import stored_grid
     from workers.store import Store
 
-    return load_stored_grid(Store(store).read_grid(), store)
+    return stored_grid(Store(store))
 
 
 def _run(
@@ -282,12 +291,12 @@ def _report_run(result: Result, as_json: bool) -> None:
     from workers.store import Store
 
     if result.n_run == 0:
-        err.print(f"nothing left to do: {result.grid.store} holds all of it", highlight=False)
+        _tell(f"nothing left to do: {result.grid.store} holds all of it")
     elif result.ok:
-        err.print(f"{result.n_run} cells done; results in {result.grid.store}", highlight=False)
+        _tell(f"{result.n_run} cells done; results in {result.grid.store}")
     else:
         counts = f"{len(result.summary.failed)} failed, {len(result.summary.blocked)} blocked"
-        err.print(f"{counts}; see: rib status {result.grid.store}", highlight=False)
+        _tell(f"{counts}; see: rib status {result.grid.store}")
     results = results_of(Store(result.grid.store), result.grid)
     chosen = Format.JSON if as_json else Format.TABLE
     _print_board(results, _leaderboard(results), chosen, None)
@@ -320,12 +329,14 @@ def _print_board(results: Results, board: pd.DataFrame, form: Format, out: Path 
 
 def _parse_only(text: str | None, grid: Grid) -> Only | None:
     """Parse 'method=ft,downstream=v2,downstream=a'; the values of one key are alternatives."""
+    from workers.cell import BASELINE
+
     if text is None:
         return None
     allowed = {
         "model": [model.name for model in grid.models],
         "downstream": list(grid.downstream),
-        "method": [entry.label for entry in grid.methods],
+        "method": list(dict.fromkeys([BASELINE, *(entry.label for entry in grid.methods)])),
         "seed": [str(seed) for seed in grid.seeds],
     }
     chosen: dict[str, set[str]] = {}
@@ -341,6 +352,11 @@ def _parse_only(text: str | None, grid: Grid) -> Only | None:
     if problems:
         raise UserError(problems)
     return {key: frozenset(values) for key, values in chosen.items()}
+
+
+def _tell(text: str) -> None:
+    """Print a line to standard error as it is, however long."""
+    err.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def _print_json(value: Any) -> None:

@@ -18,6 +18,7 @@ from orchestrator.plan import Node, Plan
 from orchestrator.retry import GiveUp, decide
 from workers.outcome import ErrorKind
 from workers.run import attempt_row, final_state
+from workers.storage import StorageError
 from workers.store import Store
 
 
@@ -77,12 +78,7 @@ class Driver:
         self._delayed: list[tuple[float, str, Job]] = []
         self._in_flight = 0
         self._sorter: TopologicalSorter[str] = TopologicalSorter(
-            {
-                cell_id: [p for p in plan.parents(cell_id) if p in plan.todo]
-                for cell_id in plan.todo
-                if not plan.nodes[cell_id].has_weights
-            }
-            | {cell_id: [] for cell_id in plan.todo if plan.nodes[cell_id].has_weights}
+            {cell_id: plan.waits_for(cell_id) for cell_id in plan.todo}
         )
 
     def run(self) -> Summary:
@@ -100,13 +96,16 @@ class Driver:
 
     def _submit_ready(self) -> None:
         now = time.monotonic()
-        while self._delayed and self._delayed[0][0] <= now:
+        while self._has_room and self._delayed and self._delayed[0][0] <= now:
             self._submit(heapq.heappop(self._delayed)[2])
-        while self._ready and self._in_flight < self.executor.capacity:
+        while self._has_room and self._ready:
             cell_id = heapq.heappop(self._ready)[1]
-            if cell_id not in self.summary.blocked:
-                node = self.plan.nodes[cell_id]
-                self._submit(Job(node.cell, node.missing, self._attempts.get(cell_id, 0) + 1))
+            node = self.plan.nodes[cell_id]
+            self._submit(Job(node.cell, node.missing, self._attempts.get(cell_id, 0) + 1))
+
+    @property
+    def _has_room(self) -> bool:
+        return self._in_flight < self.executor.capacity
 
     def _submit(self, job: Job) -> None:
         self._attempts[job.cell.cell_id] = job.attempt
@@ -116,7 +115,7 @@ class Driver:
 
     def _take_finished(self) -> None:
         timeout = None
-        if self._delayed:
+        if self._delayed and self._has_room:
             timeout = max(0.0, self._delayed[0][0] - time.monotonic())
         if not self._in_flight:
             time.sleep(timeout or 0.0)
@@ -129,20 +128,18 @@ class Driver:
     def _settle(self, job: Job, outcome: Outcome) -> None:
         """File how a try ended, and decide what comes of it."""
         cell_id = job.cell.cell_id
-        if not outcome.recorded:
-            self._record(job, outcome)
+        trouble = "" if outcome.recorded else self._record(job, outcome)
         if outcome.error is None:
-            if job.evaluate:
-                self.store.seal(cell_id, job.evaluate)
+            trouble = trouble or self._seal(job)
             self.summary.done.append(cell_id)
             self._sorter.done(cell_id)
             self._take_ready()
-            self._tell("done", cell_id, outcome)
+            self._tell("done", cell_id, outcome, trouble)
             return
         decision = decide(outcome.error, self._history.setdefault(cell_id, []))
         self._history[cell_id].append(outcome.error)
         if isinstance(decision, GiveUp):
-            self._fail(cell_id, outcome, decision.reason)
+            self._fail(cell_id, outcome, "; ".join(filter(None, (decision.reason, trouble))))
             return
         again = replace(
             job,
@@ -152,16 +149,35 @@ class Driver:
         heapq.heappush(self._delayed, (time.monotonic() + decision.delay_s, cell_id, again))
         self._tell("retry", cell_id, outcome, f"in {decision.delay_s:.0f} s")
 
-    def _record(self, job: Job, outcome: Outcome) -> None:
-        """Say in the store how a try ended whose worker could not say so itself."""
-        started = datetime.now(UTC)
-        self.store.commit_attempt(attempt_row(job, final_state(outcome), started, outcome))
+    def _record(self, job: Job, outcome: Outcome) -> str:
+        """Say in the store how a try ended whose worker could not say so itself.
+
+        Returns what went wrong with that. The next run ends what this leaves looking as if it ran.
+        """
+        try:
+            started = datetime.now(UTC)
+            self.store.commit_attempt(attempt_row(job, final_state(outcome), started, outcome))
+        except StorageError as error:
+            return str(error)
+        return ""
+
+    def _seal(self, job: Job) -> str:
+        """Make one file of a cell's rows; return what went wrong with that.
+
+        The rows are in the store either way, and the next run seals what this leaves.
+        """
+        try:
+            if job.evaluate:
+                self.store.seal(job.cell.cell_id, job.evaluate)
+        except StorageError as error:
+            return str(error)
+        return ""
 
     def _fail(self, cell_id: str, outcome: Outcome, reason: str) -> None:
         self.summary.failed[cell_id] = outcome
         self._tell("failed", cell_id, outcome, reason)
         for descendant in self.plan.descendants(cell_id):
-            if descendant in self.plan.todo and descendant not in self.summary.blocked:
+            if descendant not in self.summary.blocked:
                 self.summary.blocked[descendant] = cell_id
                 self._tell("blocked", descendant, detail=f"by {self.plan.nodes[cell_id].cell}")
 

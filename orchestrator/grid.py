@@ -115,6 +115,7 @@ def resolve_grid(document: Document, store: str | None = None) -> Grid:
     entries = _methods(file, document, problems)
     models = _models(file, suite, root, document, problems)
     downstream, evaluate = _sets(file, suite, document, problems)
+    place = store or _store(file, document, problems)
     _no_repeats(file.seeds, "seeds", document, problems)
     if problems or suite is None or root is None or file.name is None:
         raise UserError(problems)
@@ -122,7 +123,7 @@ def resolve_grid(document: Document, store: str | None = None) -> Grid:
         name=file.name,
         suite=suite,
         data_root=root,
-        store=store or file.store or f"runs/{file.name}",
+        store=place,
         models=models,
         downstream=downstream,
         methods=entries,
@@ -151,16 +152,30 @@ def _suite(file: GridFile, document: Document, problems: list[Problem]) -> Suite
 def _data_root(file: GridFile, document: Document, problems: list[Problem]) -> Path | None:
     if file.data_root is None:
         return None
-    expanded = os.path.expandvars(file.data_root)
     where = document.where(("data_root",))
-    if "$" in expanded:
-        problems.append(Problem(where, f"an environment variable in {file.data_root!r} is not set"))
+    expanded = _expanded(file.data_root, where, problems)
+    if expanded is None:
         return None
-    root = Path(expanded).expanduser().resolve()
+    root = Path(expanded).resolve()
     taken = next((p for p in (root, *root.parents) if p.exists()), root)
     if not taken.is_dir():
         problems.append(Problem(where, f"{taken} is a file, not a folder"))
     return root
+
+
+def _store(file: GridFile, document: Document, problems: list[Problem]) -> str:
+    if file.store is None:
+        return f"runs/{file.name}"
+    return _expanded(file.store, document.where(("store",)), problems) or file.store
+
+
+def _expanded(text: str, where: str, problems: list[Problem]) -> str | None:
+    """Fill in a path's environment variables and its leading ~."""
+    expanded = os.path.expandvars(text)
+    if "$" in expanded:
+        problems.append(Problem(where, f"an environment variable in {text!r} is not set"))
+        return None
+    return str(Path(expanded).expanduser()) if expanded.startswith("~") else expanded
 
 
 def _sets(
@@ -264,7 +279,8 @@ def _check_starting_points(
         for start in starts[entry.label]:
             if start not in starts:
                 hint = nearest(start, starts)
-                problems.append(Problem(where, f"{entry.label!r} needs unknown {start!r}", hint))
+                message = f"{entry.label!r} needs the unknown method {start!r}"
+                problems.append(Problem(where, message, hint))
         if circle := _circle_from(entry.label, starts):
             problems.append(Problem(where, f"{entry.label!r} needs itself: {' -> '.join(circle)}"))
 
@@ -333,7 +349,10 @@ def _model(
     if not _is_timm_model(entry.architecture):
         hint = nearest(entry.architecture, _timm_models())
         problems.append(Problem(where, f"unknown architecture {entry.architecture!r}", hint))
-    path = (Path.cwd() / Path(os.path.expandvars(entry.weights)).expanduser()).resolve()
+    expanded = _expanded(entry.weights, where, problems)
+    if expanded is None:
+        return None
+    path = Path(expanded).resolve()
     if not path.is_file():
         problems.append(Problem(where, f"there is no weights file {path}"))
         return None
@@ -364,7 +383,7 @@ def _written(entry: ModelEntry) -> dict[str, Any]:
     written = entry.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
     if entry.weights is not None:
         path = Path(os.path.expandvars(entry.weights)).expanduser()
-        written["weights"] = str((Path.cwd() / path).resolve())
+        written["weights"] = str(path.resolve())
     return written
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ByteSize, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ByteSize, ConfigDict, Field, ValidationError, field_validator
 
 from orchestrator.yaml_source import Document, Location
 from workers.errors import Problem, nearest
@@ -16,6 +16,9 @@ SectionT = TypeVar("SectionT", bound=BaseModel)
 
 NonEmpty = Annotated[str, Field(min_length=1)]
 Names = Annotated[list[NonEmpty], Field(min_length=1)] | Literal["all"]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+Size = Annotated[int, Field(ge=1)]
+PerChannel = Annotated[list[float], Field(min_length=3, max_length=3)]
 
 
 class _Section(BaseModel):
@@ -31,15 +34,29 @@ class Resources(_Section):
     labels: dict[str, str] = Field(default_factory=dict, description="of the nodes to run on")
     loader_workers: int = Field(0, ge=0, description="processes that decode images beside it")
 
+    @field_validator("gpus")
+    @classmethod
+    def _whole_above_one(cls, gpus: float) -> float:
+        if gpus > 1 and not gpus.is_integer():
+            raise ValueError("should be a whole number when it is above 1")
+        return gpus
+
 
 class TransformOverrides(_Section):
     """What replaces parts of a model's own evaluation transform."""
 
-    input_size: Annotated[list[int], Field(min_length=3, max_length=3)] | None = None
+    input_size: Annotated[list[Size], Field(min_length=3, max_length=3)] | None = None
     crop_pct: float | None = Field(None, gt=0, le=1)
     interpolation: Literal["nearest", "bilinear", "bicubic"] | None = None
-    mean: list[float] | None = None
-    std: list[float] | None = None
+    mean: PerChannel | None = None
+    std: PerChannel | None = None
+
+    @field_validator("std")
+    @classmethod
+    def _positive(cls, std: list[float] | None) -> list[float] | None:
+        if std is not None and min(std) <= 0:
+            raise ValueError("every number should be above 0")
+        return std
 
 
 class ModelEntry(_Section):
@@ -63,7 +80,7 @@ class GridFile(_Section):
     models: Annotated[list[ModelEntry], Field(min_length=1)] | None = None
     downstream: Names = "all"
     methods: Annotated[list[dict[str, Any]], Field(min_length=1)] | None = None
-    seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] = [0]
+    seeds: Annotated[list[Seed], Field(min_length=1)] = [0]
     recipe: Recipe = Recipe()
     evaluate: Names = "all"
     resources: Resources = Resources()
@@ -123,6 +140,9 @@ def validate(
     except ValidationError as error:
         for detail in error.errors():
             # Pydantic names the branch of a union inside the location; a grid has no such key.
+            branches = [part for part in detail["loc"] if _is_branch(part)]
+            if branches and str(branches[0]).startswith("literal["):
+                continue  # of a list or 'all': what is wrong is told of the list
             inner = tuple(part for part in detail["loc"] if not _is_branch(part))
             where = document.where((*location, *inner))
             problems.append(_explain(section, detail, inner, where))
@@ -130,7 +150,7 @@ def validate(
 
 
 def _is_branch(part: str | int) -> bool:
-    return isinstance(part, str) and part.startswith(("list[", "constrained-", "literal["))
+    return isinstance(part, str) and part.startswith(("list[", "literal["))
 
 
 def _explain(section: type[BaseModel], detail: Any, location: Location, where: str) -> Problem:
@@ -138,10 +158,33 @@ def _explain(section: type[BaseModel], detail: Any, location: Location, where: s
         return Problem(
             where, "unknown key", nearest(str(location[-1]), _keys_at(section, location))
         )
-    given = detail["input"]
-    shown = "" if isinstance(given, dict | list) and len(str(given)) > 40 else f", not {given!r}"
-    message = detail["msg"].removeprefix("Value error, ")
-    return Problem(where, message[0].lower() + message[1:] + shown)
+    if detail["type"] == "missing":
+        return Problem(where, "this key is missing")
+    return Problem(where, _complaint(detail) + _shown(detail["input"]))
+
+
+def _complaint(detail: Any) -> str:
+    """Say what a value should be, in YAML's words rather than Python's or JSON's."""
+    kind = detail["type"]
+    if kind in ("too_short", "string_too_short") and detail["ctx"]["min_length"] == 1:
+        return "should not be empty"
+    if kind == "list_type" and any(_is_branch(part) for part in detail["loc"]):
+        return "should be a list of names, or 'all'"
+    if kind in ("list_type", "tuple_type"):
+        return "should be a list"
+    if kind in ("model_type", "dict_type"):
+        return "should be a mapping of keys to values"
+    if kind == "string_pattern_mismatch":
+        return "should be letters, digits and . _ + -, and begin with a letter or digit"
+    message: str = detail["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    return message[0].lower() + message[1:]
+
+
+def _shown(given: Any) -> str:
+    """Quote a short value as YAML spells it: true, null, '10'."""
+    if given == "" or (isinstance(given, dict | list) and (not given or len(str(given)) > 40)):
+        return ""
+    return f", not {given!r}" if isinstance(given, str) else f", not {json.dumps(given)}"
 
 
 def _keys_at(section: type[BaseModel], location: Location) -> list[str]:

@@ -61,14 +61,24 @@ class Plan:
         """Return the cells whose checkpoints a cell is made from. A baseline is its own file."""
         return [p.cell_id for p in self.nodes[cell_id].cell.parents if not p.is_baseline]
 
+    def waits_for(self, cell_id: str) -> list[str]:
+        """Return the cells that have to run before a cell can: they make weights that it needs."""
+        if cell_id not in self.todo or self.nodes[cell_id].has_weights:
+            return []
+        return [
+            parent
+            for parent in self.parents(cell_id)
+            if parent in self.todo and not self.nodes[parent].has_weights
+        ]
+
     @cached_property
-    def children(self) -> dict[str, list[str]]:
-        """Return, for every cell, the cells that are made from it."""
-        children: dict[str, list[str]] = {cell_id: [] for cell_id in self.nodes}
+    def waiting(self) -> dict[str, list[str]]:
+        """Return, for every cell, the cells that wait for it."""
+        waiting: dict[str, list[str]] = {cell_id: [] for cell_id in self.nodes}
         for cell_id in self.nodes:
-            for parent in self.parents(cell_id):
-                children[parent].append(cell_id)
-        return children
+            for parent in self.waits_for(cell_id):
+                waiting[parent].append(cell_id)
+        return waiting
 
     @property
     def n_edges(self) -> int:
@@ -87,20 +97,20 @@ class Plan:
         """
         priority: dict[str, float] = {}
         for cell_id in reversed(self.nodes):
-            below = max((priority[child] for child in self.children[cell_id]), default=0.0)
+            below = max((priority[child] for child in self.waiting[cell_id]), default=0.0)
             priority[cell_id] = below + self.nodes[cell_id].cost
         return priority
 
     def descendants(self, cell_id: str) -> Iterator[str]:
-        """Yield every cell that is made from a cell, directly or not, once."""
+        """Yield every cell that cannot run without a cell, directly or not, once."""
         seen: set[str] = set()
-        stack = list(self.children[cell_id])
+        stack = list(self.waiting[cell_id])
         while stack:
             child = stack.pop()
             if child not in seen:
                 seen.add(child)
                 yield child
-                stack.extend(self.children[child])
+                stack.extend(self.waiting[child])
 
 
 def make_plan(grid: Grid, committed: Committed, only: Only | None = None) -> Plan:

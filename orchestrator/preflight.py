@@ -7,9 +7,11 @@ from pathlib import Path
 
 from orchestrator.grid import Grid
 from orchestrator.plan import Plan
+from workers.cell import Model
 from workers.datasets import Dataset, read_dataset
 from workers.decode import decode
 from workers.errors import DataError, Problem, UserError
+from workers.suites import Suite
 
 DECODE_LIMIT = 50_000
 """A suite of at most this many images is decoded whole; that takes seconds."""
@@ -26,7 +28,7 @@ def preflight(grid: Grid, plan: Plan) -> None:
     if sum(len(dataset) for dataset in datasets) <= DECODE_LIMIT:
         for dataset in datasets:
             problems += undecodable(dataset)
-    problems += _unfit_weights(grid, plan)
+    problems += _unfit_models(grid, plan)
     if problems:
         raise UserError(problems)
 
@@ -66,13 +68,33 @@ def _decode_problem(path: Path, border: int) -> Problem | None:
     return None
 
 
-def _unfit_weights(grid: Grid, plan: Plan) -> list[Problem]:
-    from workers.models import check_weights  # imports torch and timm
-
+def _unfit_models(grid: Grid, plan: Plan) -> list[Problem]:
     used = {plan.nodes[cell_id].cell.model.name for cell_id in plan.todo}
     return [
         problem
         for model in grid.models
         if model.name in used
-        for problem in check_weights(model, grid.data_root)
+        for problem in unfit_model(model, grid.suite, grid.data_root)
     ]
+
+
+def unfit_model(model: Model, suite: Suite, data_root: Path) -> list[Problem]:
+    """Build a model without its weights; say what does not fit it, its file or the suite."""
+    import torch
+
+    from workers.models import check_weights, create
+
+    where = f"models entry {model.name!r}"
+    try:
+        with torch.device("meta"):
+            n_outputs = create(model).num_classes
+    except Exception as error:  # whatever the architecture's own code makes of bad arguments
+        message = f"{model.architecture} cannot be built with {dict(model.arguments)}: {error}"
+        return [Problem(where, message)]
+    if problems := check_weights(model, data_root):
+        return problems
+    n_classes = len(suite.space)
+    if n_outputs != n_classes:
+        message = f"it has {n_outputs} outputs, {suite.name} has {n_classes} classes"
+        return [Problem(where, message)]
+    return []

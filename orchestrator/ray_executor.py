@@ -54,8 +54,7 @@ class RayExecutor:
             ray.shutdown()
             raise
         self._site = ray.put(replace(site, ray_version=ray.__version__))
-        self._task = ray.remote(max_retries=0, max_calls=0)(work)
-        self._options = task_options(resources)
+        self._task = ray.remote(max_retries=0, max_calls=0, **task_options(resources))(work)
         self._running: dict[Any, Job] = {}
         self._finished: deque[Any] = deque()
 
@@ -65,9 +64,8 @@ class RayExecutor:
         return 2 * self._slots + 16
 
     def submit(self, job: Job) -> None:
-        task = self._task.options(name=f"{job.cell} {job.cell.cell_id}", **self._options)
-        reference = task.remote(job, self._site)
-        self._running[reference] = job
+        task = self._task.options(name=f"{job.cell} {job.cell.cell_id}")
+        self._running[task.remote(job, self._site)] = job
 
     def wait_any(self, timeout_s: float | None = None) -> tuple[Job, Outcome] | None:
         if not self._running:
@@ -135,7 +133,9 @@ def check_feasible(resources: Resources, nodes: list[dict[str, Any]]) -> None:
     problems = []
     if not labelled:
         shown = ", ".join(f"{key}={value}" for key, value in resources.labels.items())
-        problems.append(Problem("resources.labels", f"no node has the labels {shown}"))
+        has = {f"{k}={n['Labels'][k]}" for n in alive for k in resources.labels if k in n["Labels"]}
+        hint = f"nodes have {', '.join(sorted(has))}" if has else "nodes have none of these"
+        problems.append(Problem("resources.labels", f"no node has the labels {shown}", hint))
     asked = {"GPU": resources.gpus, "CPU": resources.cpus, "memory": float(resources.memory or 0)}
     for key, amount in asked.items():
         most = max((n["Resources"].get(key, 0.0) for n in labelled), default=0.0)
@@ -163,6 +163,9 @@ def _slots(resources: Resources, total: dict[str, float]) -> int:
 def _outcome_of(reference: Any) -> Outcome:
     try:
         outcome: Outcome = ray.get(reference)
+    except exceptions.RayTaskError as error:  # raised in the task: say what, and where
+        message = f"{type(error.cause).__name__}: {error.cause}"
+        return Outcome(error=classify(error), message=message, traceback=error.traceback_str)
     except exceptions.RayError as error:
         return Outcome(error=classify(error), message=f"{type(error).__name__}: {error}")
     return outcome
@@ -171,7 +174,10 @@ def _outcome_of(reference: Any) -> Outcome:
 def classify(error: Exception) -> ErrorKind:
     """Say what kind of failure an error of Ray's is."""
     if isinstance(error, exceptions.RayTaskError):  # first: it may be a subclass of its cause, too
-        return ErrorKind.BUG
+        # A cell's own exceptions never get here (see `execute`); Ray's do, such as a lost argument.
+        return (
+            classify(error.cause) if isinstance(error.cause, exceptions.RayError) else ErrorKind.BUG
+        )
     kinds: dict[type[Exception], ErrorKind] = {
         exceptions.OutOfMemoryError: ErrorKind.HOST_OOM,
         exceptions.NodeDiedError: ErrorKind.NODE_LOST,

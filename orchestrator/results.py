@@ -43,7 +43,22 @@ def read_results(source: str, id_name: str | None = None) -> Results:
     if path.suffix.lower() in TABLE_SUFFIXES and not path.is_dir():
         return _from_table(path, id_name)
     store = Store(source)
-    return results_of(store, load_stored_grid(store.read_grid(), source))
+    return results_of(store, stored_grid(store))
+
+
+def stored_grid(store: Store) -> Grid:
+    """Return the grid that was last run into a store.
+
+    Raises:
+        UserError: when there is no store, or the suite is another version by now: the grid's cells
+            are then others than those in the store.
+    """
+    if store.storage.is_local and Path(store.uri).is_file():
+        hint = "a table of accuracies ends in .csv or .parquet"
+        raise UserError([Problem(f"store {store.uri}", "is a file, not a folder", hint)])
+    grid = load_stored_grid(store.read_grid(), store.uri)
+    store.check(grid.suite.name, grid.suite.version)
+    return grid
 
 
 def _from_table(path: Path, id_name: str | None) -> Results:

@@ -67,29 +67,40 @@ def parse_yaml(text: str, name: str) -> Document:
         value = yaml.load(text, Loader=_Loader)  # noqa: S506 (a SafeLoader)
     except (yaml.YAMLError, ValueError) as error:
         raise UserError([_syntax_problem(error, name)]) from error
+    except RecursionError as error:
+        raise UserError([Problem(name, "is nested too deeply")]) from error
     if not isinstance(node, yaml.MappingNode):
-        kind = "empty" if node is None else f"a {type(value).__name__}"
+        kind = "empty" if value is None else f"a {type(value).__name__}"
         raise UserError([Problem(name, f"a grid is a mapping of keys to values, this is {kind}")])
     document = Document(name, value)
     problems: list[Problem] = []
-    _locate(node, (), document, problems)
+    _locate(node, (), document, problems, ())
     if problems:
         raise UserError(problems)
     return document
 
 
 def _locate(
-    node: yaml.Node, location: Location, document: Document, problems: list[Problem]
+    node: yaml.Node,
+    location: Location,
+    document: Document,
+    problems: list[Problem],
+    around: tuple[yaml.Node, ...],
 ) -> None:
+    """Note the line of a value and of all that is in it. `around` are the values that it is in."""
     document.lines[location] = node.start_mark.line + 1
+    if node in around:
+        problems.append(Problem(document.where(location), "an alias of what it is a part of"))
+        return
+    around = (*around, node)
     if isinstance(node, yaml.SequenceNode):
         for index, item in enumerate(node.value):
-            _locate(item, (*location, index), document, problems)
+            _locate(item, (*location, index), document, problems, around)
     elif isinstance(node, yaml.MappingNode):
         seen: set[str] = set()
         for key, item in node.value:
             inner = (*location, str(key.value))
-            _locate(item, inner, document, problems)
+            _locate(item, inner, document, problems, around)
             document.lines[inner] = key.start_mark.line + 1
             if key.value in seen:
                 problems.append(Problem(document.where(inner), "this key is given twice"))
@@ -101,5 +112,8 @@ def _syntax_problem(error: Exception, name: str) -> Problem:
     where = name if mark is None else f"{name}:{mark.line + 1}"
     if isinstance(error, yaml.constructor.ConstructorError):
         return Problem(where, f"{error.problem}", "only plain values are allowed in a grid")
-    reason = getattr(error, "problem", None) or str(error)
+    if isinstance(error, yaml.reader.ReaderError):
+        return Problem(where, f"is not valid YAML: {error.reason} (#x{error.character:04x})")
+    said = (getattr(error, "context", None), getattr(error, "problem", None))
+    reason = ", ".join(part for part in said if part) or str(error)
     return Problem(where, f"is not valid YAML: {reason}")

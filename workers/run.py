@@ -52,9 +52,9 @@ def execute(job: Job, site: Site, perform: Perform | None = None) -> Outcome:
         )
     try:
         store.commit_attempt(attempt_row(job, final_state(outcome), started, outcome))
-    except StorageError as error:
+    except Exception as error:
         # Without its last word the try would look as if it were running for ever.
-        return Outcome(seconds=outcome.seconds, error=ErrorKind.STORAGE, message=str(error))
+        return Outcome(seconds=outcome.seconds, error=classify(error), message=str(error))
     return replace(outcome, recorded=True)
 
 
@@ -183,13 +183,18 @@ def attempt_row(
     if outcome is not None:
         row |= {
             "error_kind": outcome.error,
-            "message": outcome.message,
-            "traceback": outcome.traceback,
+            "message": printable(outcome.message),
+            "traceback": printable(outcome.traceback),
             "seconds": outcome.seconds,
             "peak_memory_bytes": provenance.peak_memory_bytes(),
             "finished_at": datetime.now(UTC),
         }
     return row
+
+
+def printable(text: str) -> str:
+    """Return text that Parquet takes: a file name that is not UTF-8 comes with escapes."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def final_state(outcome: Outcome) -> str:

@@ -11,6 +11,10 @@ import pyarrow as pa
 from pyarrow import fs
 
 
+TEMPORARY = ".tmp"
+"""How the names of files end that are still being written, or never were to the end."""
+
+
 class StorageError(Exception):
     """The disk or object store refused: full, unreachable, or not writable."""
 
@@ -42,15 +46,20 @@ class Storage:
         """Return where `name` lies on this storage's file system."""
         return f"{self._base}/{name}" if name else self._base
 
-    def write(self, name: str, data: bytes | pa.Buffer) -> None:
+    def write(self, name: str, data: bytes | pa.Buffer, flush: bool = True) -> None:
         """Write an object whole, replacing what was there.
+
+        Args:
+            name: of the object.
+            data: what it holds.
+            flush: whether it has to outlive a power cut, which takes a disk milliseconds.
 
         Raises:
             StorageError: when it could not be written; nothing is then left under `name`.
         """
         try:
             if self.is_local:
-                self._write_local(Path(self.path(name)), data)
+                self._write_local(Path(self.path(name)), data, flush)
             else:
                 with self._fs.open_output_stream(self.path(name)) as stream:
                     stream.write(data)
@@ -58,8 +67,8 @@ class Storage:
             raise StorageError(f"cannot write {name} to {self.uri}: {error}") from error
 
     @staticmethod
-    def _write_local(path: Path, data: bytes | pa.Buffer) -> None:
-        temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    def _write_local(path: Path, data: bytes | pa.Buffer, flush: bool) -> None:
+        temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}{TEMPORARY}")
         try:
             try:
                 handle = temporary.open("wb")
@@ -68,8 +77,9 @@ class Storage:
                 handle = temporary.open("wb")
             with handle:
                 handle.write(data)
-                handle.flush()
-                os.fsync(handle.fileno())
+                if flush:
+                    handle.flush()
+                    os.fsync(handle.fileno())
             temporary.replace(path)
         except BaseException:
             temporary.unlink(missing_ok=True)
@@ -122,12 +132,19 @@ class Storage:
         """Rename an object, replacing what was there. Atomic on a disk."""
         try:
             if self.is_local:
-                Path(self.path(target)).parent.mkdir(parents=True, exist_ok=True)
-                Path(self.path(source)).replace(self.path(target))
+                self._move_local(Path(self.path(source)), Path(self.path(target)))
             else:
                 self._fs.move(self.path(source), self.path(target))
         except OSError as error:
             raise StorageError(f"cannot move {source} in {self.uri}: {error}") from error
+
+    @staticmethod
+    def _move_local(source: Path, target: Path) -> None:
+        try:
+            source.replace(target)
+        except FileNotFoundError:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            source.replace(target)
 
     def delete(self, name: str) -> None:
         """Delete an object; one that is not there is no error."""

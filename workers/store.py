@@ -22,12 +22,18 @@ import pyarrow.parquet as pq
 
 from workers.errors import Problem, UserError
 from workers.schemas import KEYS, SCHEMA_VERSION, TABLES
-from workers.storage import Storage
+from workers.storage import TEMPORARY, Storage
 from workers.suites.base import SplitKey
 
 Row = Mapping[str, Any]
 
 CHECKPOINT = "model.safetensors"
+
+SMALL_TABLE = 100
+"""Rows below which compression makes a file no smaller and takes longer than all the rest."""
+
+FILES_AT_ONCE = 500
+"""Files in one pyarrow data set: it holds on to the footers of all, about 0.1 MB each."""
 
 
 @dataclass(frozen=True)
@@ -149,20 +155,26 @@ class Store:
         self._commit("accuracy", f"{cell_id}.{eval_dataset}", rows)
 
     def commit_attempt(self, row: Row) -> None:
-        """Commit a try at a cell, replacing what was said of the same try before."""
-        self._commit("attempts", f"{row['cell_id']}.{row['attempt']:04d}", [row])
+        """Commit a try at a cell, replacing what was said of the same try before.
+
+        That a try is running is not flushed to the disk: a machine that stops ends the try, too.
+        """
+        name = f"{row['cell_id']}.{row['attempt']:04d}"
+        self._commit("attempts", name, [row], flush=row["state"] != "running")
 
     def commit_history(self, cell_id: str, rows: Sequence[Row]) -> None:
         self._commit("history", cell_id, rows)
 
-    def _commit(self, table: str, name: str, rows: Sequence[Row]) -> None:
+    def _commit(self, table: str, name: str, rows: Sequence[Row], flush: bool = True) -> None:
         data = pa.Table.from_pylist(list(rows), schema=TABLES[table])
-        self._write(f"{table}/{name}.parquet", data)
+        self._write(f"{table}/{name}.parquet", data, flush)
 
-    def _write(self, name: str, table: pa.Table) -> None:
+    def _write(self, name: str, table: pa.Table, flush: bool = True) -> None:
         sink = pa.BufferOutputStream()
-        pq.write_table(table, sink, compression="zstd")
-        self.storage.write(name, sink.getvalue())
+        is_small = table.num_rows < SMALL_TABLE
+        compression = "none" if is_small else "zstd"
+        pq.write_table(table, sink, compression=compression, use_dictionary=not is_small)
+        self.storage.write(name, sink.getvalue(), flush)
 
     def save_artifact(self, cell_id: str, name: str, data: bytes) -> None:
         self.storage.write(f"artifacts/{cell_id}/{name}", data)
@@ -186,9 +198,10 @@ class Store:
         if len(parts) == 1 and not self.storage.exists(merged):
             self.storage.move(parts[0], merged)
             return
-        names = [*([merged] if self.storage.exists(merged) else []), *parts]
-        tables = [self._read_file("accuracy", name) for name in names]
-        self._write(merged, _distinct(pa.concat_tables(tables), KEYS["accuracy"]))
+        scan = self._read_one_by_one("accuracy", [merged, *parts], TABLES["accuracy"].names)
+        self.set_aside(scan.damaged)
+        if scan.table.num_rows:
+            self._write(merged, _distinct(scan.table, KEYS["accuracy"]))
         for part in parts:
             self.storage.delete(part)
 
@@ -201,17 +214,9 @@ class Store:
                 parts[cell_id].append(eval_dataset)
         for cell_id, eval_datasets in parts.items():
             self.seal(cell_id, eval_datasets)
-        for folder in (*TABLES, "artifacts", ""):
-            for name in self._temporaries(folder):
+        for name in self.storage.walk(""):
+            if name.endswith(TEMPORARY):
                 self.storage.delete(name)
-
-    def _temporaries(self, folder: str) -> list[str]:
-        top_only = folder == ""
-        return [
-            name
-            for name in self.storage.walk(folder)
-            if name.endswith(".tmp") and not (top_only and "/" in name)
-        ]
 
     def set_aside(self, names: Iterable[str]) -> None:
         """Move damaged files out of the tables, under `damaged/`; their rows count as missing."""
@@ -221,9 +226,12 @@ class Store:
     # ------------------------------------------------------------------ reading
 
     def scan(self, table: str, columns: Sequence[str] | None = None) -> Scan:
-        """Read a table, one row per key, naming the files that are not readable.
+        """Read a table, one row per key, naming the files whose contents are damaged.
 
         Columns that an older version did not write are null.
+
+        Raises:
+            StorageError: when the disk or object store does not give out a file.
         """
         schema = TABLES[table]
         wanted = list(columns) if columns is not None else schema.names
@@ -238,26 +246,28 @@ class Store:
     def _read_dataset(
         self, names: Sequence[str], schema: pa.Schema, columns: list[str]
     ) -> pa.Table:
-        paths = [self.storage.path(name) for name in names]
-        data = ds.dataset(
-            paths, schema=schema, format="parquet", filesystem=self.storage.filesystem
-        )
-        return data.to_table(columns=columns)
+        tables = [schema.empty_table().select(columns)]
+        for start in range(0, len(names), FILES_AT_ONCE):
+            paths = [self.storage.path(name) for name in names[start : start + FILES_AT_ONCE]]
+            data = ds.dataset(
+                paths, schema=schema, format="parquet", filesystem=self.storage.filesystem
+            )
+            tables.append(data.to_table(columns=columns))
+        return pa.concat_tables(tables)
 
     def _read_one_by_one(self, table: str, names: Sequence[str], columns: list[str]) -> Scan:
         tables = [TABLES[table].empty_table().select(columns)]
         damaged = []
         for name in names:
             try:
-                tables.append(self._read_dataset([name], TABLES[table], columns))
+                data = pa.BufferReader(self.storage.read(name))
             except FileNotFoundError:
                 continue  # sealed into another file since the listing
+            try:
+                tables.append(pq.read_table(data, columns=columns, schema=TABLES[table]))
             except (OSError, pa.ArrowException):
                 damaged.append(name)
         return Scan(pa.concat_tables(tables), tuple(damaged))
-
-    def _read_file(self, table: str, name: str) -> pa.Table:
-        return self._read_dataset([name], TABLES[table], TABLES[table].names)
 
     def committed(self) -> Committed:
         """Return what is done, from the rows and checkpoints themselves and nothing else."""

@@ -1,0 +1,266 @@
+"""What a cell costs besides its own work: N no-op cells through the whole path.
+
+Beside each other, on one machine and for each N in one Ray session: whole no-op cells (planned,
+driven, run by Ray, their row and their tries durable in Parquet, read back) and bare Ray tasks that
+do nothing. Once, for comparison: no-op trials of Ray Tune.
+
+    python -m benchmarks.overhead [--cells 100,1000,10000] [--tune 100] [--repeat 3]
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import platform
+import resource
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from orchestrator.driver import Driver
+from orchestrator.executor import Executor
+from orchestrator.grid import Grid, MethodEntry
+from orchestrator.grid_file import Resources
+from orchestrator.plan import make_plan
+from orchestrator.ray_executor import RayExecutor
+from orchestrator.sweep import close_stale_attempts, take_up
+from workers.cell import Model
+from workers.job import Job, Site
+from workers.labels import LabelSpace
+from workers.methods import methods
+from workers.outcome import Outcome
+from workers.recipe import Recipe
+from workers.run import describe, execute, versions
+from workers.store import Store
+from workers.suites import DatasetSpec, Suite
+
+WARM_UP = 32
+"""Cells, and bare tasks, that are run before the clock starts: Ray's workers are then up."""
+
+SUITE = Suite(
+    name="overhead",
+    version="1",
+    space=LabelSpace(("zero", "one")),
+    id=DatasetSpec("val", "val", n_images=1),
+    ood=(DatasetSpec("ood", "ood", n_images=1),),
+)
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One run of N cells and of N bare tasks, in seconds."""
+
+    plan: float
+    drive: float
+    read_back: float
+    bare: float
+    peak_rss: int
+    """Bytes, of the driver's process since it started."""
+
+    @property
+    def durable(self) -> float:
+        return self.plan + self.drive + self.read_back
+
+
+def grid_of(n_cells: int, store: str, architecture: str) -> Grid:
+    """Return a grid of a baseline and enough seeds of fine-tuning to make N cells."""
+    ft = methods()["ft"]
+    return Grid(
+        name="overhead",
+        suite=SUITE,
+        data_root=Path(store),
+        store=store,
+        models=(Model(name=architecture, architecture=architecture, weights="timm:none"),),
+        downstream=("ood",),
+        methods=(MethodEntry("ft", ft, ft.Config()),),
+        seeds=tuple(range(n_cells - 1)),
+        recipe=Recipe(),
+        evaluate=("val",),
+        resources=Resources(),
+    )
+
+
+def commit_one_row(job: Job, site: Site, store: Store) -> int:
+    """Do a cell's least: one accuracy row for each set."""
+    for name in job.evaluate:
+        row = {
+            **describe(job.cell),
+            "eval_dataset": name,
+            "n_correct": 1,
+            "n_correct_unmasked": 1,
+            "n_total": 1,
+            "n_expected": 1,
+            "loss": 0.0,
+            **versions(site),
+            "attempt": job.attempt,
+        }
+        store.commit_accuracy(job.cell.cell_id, name, [row])
+    return len(job.evaluate)
+
+
+def no_op_cell(job: Job, site: Site) -> Outcome:
+    return execute(job, site, perform=commit_one_row)
+
+
+def no_op() -> None:
+    pass
+
+
+def measure(n_cells: int, folder: Path) -> Measurement:
+    """Run N cells, then N bare tasks, in a Ray session of their own."""
+    store = Store(str(folder / f"store-{n_cells}"))
+    executor = RayExecutor(Site(store=store.uri, data_root="."), Resources(), work=no_op_cell)
+    try:
+        run_cells(grid_of(WARM_UP, store.uri, "warm-up"), store, executor)
+        plan, drive, read_back = run_cells(grid_of(n_cells, store.uri, "cold"), store, executor)
+        peak_rss = peak_rss_bytes()
+        check(store, n_cells + WARM_UP)
+        run_bare_tasks(WARM_UP)
+        bare = run_bare_tasks(n_cells)
+    finally:
+        executor.close()
+    return Measurement(plan, drive, read_back, bare, peak_rss)
+
+
+def run_cells(grid: Grid, store: Store, executor: Executor) -> tuple[float, float, float]:
+    """Do what `orchestrator.sweep.run` does; return the seconds of its three parts."""
+    start = time.perf_counter()
+    committed = store.committed()
+    plan = make_plan(grid, committed)
+    assert len(plan.todo) == len(plan.nodes)
+    planned = time.perf_counter()
+    take_up(store, grid, committed)
+    summary = Driver(plan, executor, store, attempts=close_stale_attempts(store)).run()
+    assert summary.ok, summary
+    driven = time.perf_counter()
+    left = make_plan(grid, store.committed()).todo
+    assert not left, f"{len(left)} cells are not in the store"
+    return planned - start, driven - planned, time.perf_counter() - driven
+
+
+def check(store: Store, n_cells: int) -> None:
+    """Check that the store really holds a row and a finished try of every cell."""
+    rows = store.scan("accuracy").table
+    states = store.scan("attempts").table.column("state").to_pylist()
+    files = store.storage.names("accuracy")
+    assert rows.num_rows == n_cells == len(set(rows.column("cell_id").to_pylist())), rows.num_rows
+    assert states == ["done"] * n_cells, f"{len(states)} tries"
+    assert len(files) == n_cells, f"{len(files)} files: not every cell is sealed"
+
+
+def run_bare_tasks(n_tasks: int) -> float:
+    import ray
+
+    task = ray.remote(num_cpus=1, max_retries=0)(no_op)
+    start = time.perf_counter()
+    ray.get([task.remote() for _ in range(n_tasks)])
+    return time.perf_counter() - start
+
+
+def run_tune(n_trials: int, folder: Path) -> float:
+    """Run no-op trials of Ray Tune, two at a time on two cores like everything here."""
+    os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
+    os.environ["AIR_VERBOSITY"] = "0"
+    import ray
+    from ray import tune
+
+    ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    try:
+        tuner = tune.Tuner(
+            no_op_trial,
+            param_space={"seed": tune.grid_search(list(range(n_trials)))},
+            run_config=tune.RunConfig(storage_path=str(folder), verbose=0),
+        )
+        start = time.perf_counter()
+        with contextlib.redirect_stdout(None), contextlib.redirect_stderr(None):
+            results = tuner.fit()
+        seconds = time.perf_counter() - start
+        assert len(results) == n_trials
+        assert not results.errors
+    finally:
+        ray.shutdown()
+    return seconds
+
+
+def no_op_trial(config: dict[str, Any]) -> dict[str, float]:
+    return {"accuracy": 0.0, "seed": config["seed"]}
+
+
+def peak_rss_bytes() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def machine() -> str:
+    import ray
+
+    model = platform.processor() or platform.machine()
+    with contextlib.suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        model = next((x.partition(": ")[2] for x in lines if x.startswith("model name")), model)
+    cores = len(os.sched_getaffinity(0))
+    return f"{cores} cores, {model}, Python {platform.python_version()}, Ray {ray.__version__}"
+
+
+def rows_of(results: dict[int, list[Measurement]], per_trial: float | None) -> Iterator[list[str]]:
+    """Yield the table's rows: medians over the repeats, in milliseconds a cell."""
+    for n, runs in results.items():
+
+        def ms(name: str, n: int = n, runs: Sequence[Measurement] = runs) -> float:
+            return 1000 * statistics.median(getattr(run, name) for run in runs) / n
+
+        yield [
+            f"{n:,}",
+            f"{ms('durable'):.2f}",
+            f"{ms('plan'):.2f}",
+            f"{ms('drive'):.2f}",
+            f"{ms('read_back'):.2f}",
+            f"{ms('bare'):.2f}",
+            f"{ms('durable') / ms('bare'):.1f}",
+            "" if per_trial is None else f"{1000 * per_trial / ms('durable'):.0f}",
+            f"{runs[0].peak_rss / 2**20:.0f}",
+        ]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="benchmarks.overhead", description=__doc__)
+    parser.add_argument("--cells", default="100,1000,10000", help="numbers of cells")
+    parser.add_argument("--tune", type=int, default=100, help="Ray Tune trials; 0 for none")
+    parser.add_argument("--repeat", type=int, default=3, help="runs of each; medians are shown")
+    options = parser.parse_args(arguments)
+    console = Console(stderr=True)
+    results: dict[int, list[Measurement]] = {}
+    with tempfile.TemporaryDirectory(prefix="rib-overhead-") as folder:
+        for n in sorted(int(text) for text in options.cells.split(",")):
+            for repeat in range(options.repeat):
+                result = measure(n, Path(folder, f"{repeat}"))
+                results.setdefault(n, []).append(result)
+                ms = 1000 * result.durable / n
+                console.print(f"{n:,} cells, run {repeat + 1}: {ms:.2f} ms a cell")
+        per_trial = None
+        if options.tune:
+            seconds = run_tune(options.tune, Path(folder, "tune"))
+            per_trial = seconds / options.tune
+            console.print(f"{options.tune} Tune trials: {1000 * per_trial:.0f} ms a trial")
+    table = Table(title=f"Milliseconds a no-op cell (median of {options.repeat})")
+    for name in ("cells", "durable", "plan", "drive", "read back", "bare task", "ratio"):
+        table.add_column(name, justify="right")
+    table.add_column("Tune trial / cell", justify="right")
+    table.add_column("driver peak MiB", justify="right")
+    for row in rows_of(results, per_trial):
+        table.add_row(*row)
+    output = Console(width=110)
+    output.print(table)
+    output.print(f"ms a Tune trial: {1000 * per_trial:.0f}" if per_trial else "Tune: not run")
+    output.print(machine(), highlight=False)
+
+
+if __name__ == "__main__":
+    main()

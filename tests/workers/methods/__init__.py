@@ -1,0 +1,140 @@
+"""A model, a data set and a workbench small enough to check a method on by hand."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import torch
+from torch import nn
+
+from workers.images import Batch, batch_indices
+from workers.labels import ClassMap
+from workers.scoring import Scorer
+from workers.train import Step
+
+N_LABELS = 6
+COLUMNS = [1, 2, 4]
+CLASSES = ClassMap(("x", "y", "z"), ((4,), (1,), (2,)), N_LABELS)
+"""Three of six labels, in another order than theirs."""
+TARGETS = [2, 0, 1]
+"""Where class 0, 1, 2 of CLASSES stands among COLUMNS, written out."""
+CPU = torch.device("cpu")
+
+
+def toy(seed: int = 0, dtype: torch.dtype = torch.float64) -> nn.Module:
+    """A network without BatchNorm or dropout for pictures of 3 x 4 x 4."""
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Flatten(), nn.Linear(48, 5), nn.Tanh(), nn.Linear(5, N_LABELS)).to(
+        dtype
+    )
+
+
+def toy_with_batchnorm(seed: int = 0, dtype: torch.dtype = torch.float64) -> nn.Module:
+    """A network with BatchNorm whose running statistics are not those of any batch."""
+    torch.manual_seed(seed)
+    module = nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Tanh(), nn.Flatten(), nn.Linear(16, N_LABELS)
+    ).to(dtype)
+    norm = module[1]
+    assert isinstance(norm, nn.BatchNorm2d)
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    norm.running_mean.uniform_(-0.3, 0.3)
+    norm.running_var.uniform_(0.3, 1.5)
+    return module.eval()
+
+
+def normalise(pixels: torch.Tensor) -> torch.Tensor:
+    return pixels.float() / 255 - 0.5
+
+
+def normalise64(pixels: torch.Tensor) -> torch.Tensor:
+    return pixels.double() / 255 - 0.5
+
+
+@dataclass
+class MemorySource:
+    """Random pictures with random labels; remembers which were asked for, batch by batch."""
+
+    n: int = 21
+    n_classes: int = 3
+    asked: list[torch.Tensor] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        generator = torch.Generator().manual_seed(7)
+        shape = (self.n, 3, 4, 4)
+        self.pixels = torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8)
+        self.labels = torch.randint(0, self.n_classes, (self.n,), generator=generator)
+
+    def __len__(self) -> int:
+        return self.n
+
+    def batches(self, order: torch.Tensor, batch_size: int) -> Iterator[Batch]:
+        for part in batch_indices(order, batch_size):
+            self.asked.append(part)
+            yield Batch(self.pixels[part], self.labels[part], part)
+
+
+@dataclass
+class ToyBench:
+    """A Workbench around one module in memory."""
+
+    module: nn.Module
+    source: MemorySource = field(default_factory=MemorySource)
+    id_source: MemorySource = field(default_factory=lambda: MemorySource(n=5))
+    states: list[dict[str, torch.Tensor]] = field(default_factory=list)
+    device: torch.device = CPU
+
+    def pretrained(self) -> nn.Module:
+        return copy.deepcopy(self.module).eval()
+
+    def parents(self) -> list[dict[str, torch.Tensor]]:
+        return self.states
+
+    def downstream(self) -> tuple[None, MemorySource]:
+        return None, self.source
+
+    def id_train(self) -> tuple[None, MemorySource]:
+        return None, self.id_source
+
+    def normalise(self, pixels: torch.Tensor) -> torch.Tensor:
+        parameter = next(self.module.parameters())
+        return normalise64(pixels).to(parameter.dtype)
+
+    def seed(self, purpose: str) -> int:
+        return {"fisher": 11}[purpose]
+
+
+def step_of(module: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> Step:
+    """What the training loop would hand to a loss, in the module's own precision."""
+    scorer = Scorer(CLASSES, CPU)
+    logits = module(images)[:, COLUMNS]
+    return Step(module, images, labels, torch.arange(len(labels)), logits, scorer)
+
+
+def plain_cross_entropy(
+    module: nn.Module, images: torch.Tensor, labels: torch.Tensor
+) -> torch.Tensor:
+    """Cross-entropy over the class mask, from its definition."""
+    logits = module(images)[:, COLUMNS]
+    targets = torch.tensor(TARGETS)[labels]
+    right = logits.exp()[torch.arange(len(labels)), targets]
+    return -(right / logits.exp().sum(dim=1)).log().mean()
+
+
+class PlainSGD:
+    """SGD with momentum, from its definition: v <- m v + g; theta <- theta - lr v."""
+
+    def __init__(self, module: nn.Module, momentum: float) -> None:
+        self.parameters = list(module.parameters())
+        self.momentum = momentum
+        self.velocity = [torch.zeros_like(p) for p in self.parameters]
+
+    def step(self, loss: torch.Tensor, lr: float) -> None:
+        gradients = torch.autograd.grad(loss, self.parameters)
+        with torch.no_grad():
+            for p, v, g in zip(self.parameters, self.velocity, gradients, strict=True):
+                v.mul_(self.momentum).add_(g)
+                p.sub_(lr * v)
