@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,16 +16,14 @@ from orchestrator.grid_file import (
     parse_grid_file,
     validate,
 )
+from orchestrator.grid_models import UNMADE, identify, resolve_models, written
+from orchestrator.paths import expand
 from orchestrator.yaml_source import Document, parse_yaml, read_yaml
 from workers.cell import BASELINE, Model, canonical_json
-from workers.digests import file_digest
 from workers.errors import Problem, UserError, nearest
 from workers.methods import Method, MethodConfig, methods
 from workers.recipe import Recipe
 from workers.suites import Suite, suites
-
-UNMADE = "unmade"
-"""Stands for the digest of a weights file that the suite has yet to make."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +54,7 @@ class Grid:
     recipe: Recipe
     evaluate: tuple[str, ...]
     resources: Resources
-    entries: tuple[Mapping[str, Any], ...] = field(default=(), repr=False)
+    entries: tuple[ModelEntry, ...] = field(default=(), repr=False)
     """The model entries as they were written."""
 
     @property
@@ -79,7 +76,10 @@ class Grid:
             "name": self.name,
             "suite": self.suite.name,
             "data_root": str(self.data_root),
-            "models": [dict(entry) for entry in self.entries],
+            "models": [
+                written(entry, model)
+                for entry, model in zip(self.entries, self.models, strict=True)
+            ],
             "downstream": list(self.downstream),
             "methods": [
                 {"name": entry.label, "method": entry.kind.name, **entry.hyperparameters}
@@ -113,7 +113,7 @@ def resolve_grid(document: Document, store: str | None = None) -> Grid:
     suite = _suite(file, document, problems)
     root = _data_root(file, document, problems)
     entries = _methods(file, document, problems)
-    models = _models(file, suite, root, document, problems)
+    models = resolve_models(file, suite, root, document, problems)
     downstream, evaluate = _sets(file, suite, document, problems)
     place = store or _store(file, document, problems)
     _no_repeats(file.seeds, "seeds", document, problems)
@@ -131,13 +131,13 @@ def resolve_grid(document: Document, store: str | None = None) -> Grid:
         recipe=file.recipe,
         evaluate=evaluate,
         resources=file.resources,
-        entries=tuple(_written(entry) for entry in file.models or ()),
+        entries=tuple(file.models or ()),
     )
 
 
 def with_digests(grid: Grid) -> Grid:
     """Return the grid with the digest of every weights file that is there by now."""
-    return replace(grid, models=tuple(_identify(m, grid.data_root) for m in grid.models))
+    return replace(grid, models=tuple(identify(m, grid.data_root) for m in grid.models))
 
 
 def _suite(file: GridFile, document: Document, problems: list[Problem]) -> Suite | None:
@@ -153,10 +153,10 @@ def _data_root(file: GridFile, document: Document, problems: list[Problem]) -> P
     if file.data_root is None:
         return None
     where = document.where(("data_root",))
-    expanded = _expanded(file.data_root, where, problems)
-    if expanded is None:
+    place = expand(file.data_root, where, problems)
+    if place is None:
         return None
-    root = Path(expanded).resolve()
+    root = Path(place).resolve()
     taken = next((p for p in (root, *root.parents) if p.exists()), root)
     if not taken.is_dir():
         problems.append(Problem(where, f"{taken} is a file, not a folder"))
@@ -166,16 +166,7 @@ def _data_root(file: GridFile, document: Document, problems: list[Problem]) -> P
 def _store(file: GridFile, document: Document, problems: list[Problem]) -> str:
     if file.store is None:
         return f"runs/{file.name}"
-    return _expanded(file.store, document.where(("store",)), problems) or file.store
-
-
-def _expanded(text: str, where: str, problems: list[Problem]) -> str | None:
-    """Fill in a path's environment variables and its leading ~."""
-    expanded = os.path.expandvars(text)
-    if "$" in expanded:
-        problems.append(Problem(where, f"an environment variable in {text!r} is not set"))
-        return None
-    return str(Path(expanded).expanduser()) if expanded.startswith("~") else expanded
+    return expand(file.store, document.where(("store",)), problems) or file.store
 
 
 def _sets(
@@ -298,106 +289,6 @@ def _circle_from(label: str, starts: Mapping[str, Sequence[str]]) -> list[str]:
                 seen.add(start)
                 trails.append([*trail, start])
     return []
-
-
-# ---------------------------------------------------------------------------------- models
-
-
-def _models(
-    file: GridFile,
-    suite: Suite | None,
-    root: Path | None,
-    document: Document,
-    problems: list[Problem],
-) -> tuple[Model, ...]:
-    if suite is None or root is None:
-        return ()
-    found: list[Model] = []
-    for index, entry in enumerate(file.models or ()):
-        where = document.where(("models", index))
-        model = _model(entry, suite, root, where, problems)
-        if model is None:
-            continue
-        if any(other.name == model.name for other in found):
-            problems.append(Problem(where, f"the model {model.name!r} is there twice"))
-        elif any(other.identity() == model.identity() for other in found if not _unmade(other)):
-            problems.append(Problem(where, f"{model.name!r} is the same as another model here"))
-        found.append(model)
-    return tuple(found)
-
-
-def _unmade(model: Model) -> bool:
-    return model.weights == UNMADE
-
-
-def _model(
-    entry: ModelEntry, suite: Suite, root: Path, where: str, problems: list[Problem]
-) -> Model | None:
-    if entry.architecture is None and entry.weights is None:
-        named = {model.name: model for model in suite.models}
-        if entry.name in named:
-            return _identify(_overridden(named[entry.name], entry), root)
-        if not _is_timm_model(entry.name, pretrained=True):
-            hint = nearest(entry.name, [*named, *_timm_models(pretrained=True)])
-            problems.append(Problem(where, f"unknown model {entry.name!r}", hint))
-            return None
-        tagged = Model(entry.name, architecture=entry.name, weights=f"timm:{entry.name}")
-        return _overridden(tagged, entry)
-    if entry.architecture is None or entry.weights is None:
-        problems.append(Problem(where, "a weights file needs both 'architecture' and 'weights'"))
-        return None
-    if not _is_timm_model(entry.architecture):
-        hint = nearest(entry.architecture, _timm_models())
-        problems.append(Problem(where, f"unknown architecture {entry.architecture!r}", hint))
-    expanded = _expanded(entry.weights, where, problems)
-    if expanded is None:
-        return None
-    path = Path(expanded).resolve()
-    if not path.is_file():
-        problems.append(Problem(where, f"there is no weights file {path}"))
-        return None
-    blank = Model(entry.name, entry.architecture, weights=UNMADE, file=str(path))
-    return _identify(_overridden(blank, entry), root)
-
-
-def _overridden(model: Model, entry: ModelEntry) -> Model:
-    changes = entry.transform.model_dump(mode="json", exclude_none=True)
-    return replace(
-        model,
-        pretraining=model.pretraining if entry.pretraining is None else entry.pretraining,
-        arguments={**model.arguments, **entry.arguments},
-        transform={**model.transform, **changes},
-    )
-
-
-def _identify(model: Model, root: Path) -> Model:
-    """Fill in the digest of a model's weights file, if the file is there."""
-    if model.file is None:
-        return model
-    path = root / model.file
-    return replace(model, weights=file_digest(path) if path.is_file() else UNMADE)
-
-
-def _written(entry: ModelEntry) -> dict[str, Any]:
-    """Return a model entry as a later run, started elsewhere, can read it."""
-    written = entry.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
-    if entry.weights is not None:
-        path = Path(os.path.expandvars(entry.weights)).expanduser()
-        written["weights"] = str(path.resolve())
-    return written
-
-
-def _timm_models(pretrained: bool = False) -> list[str]:
-    import timm  # five seconds: only for grids that name a timm model
-
-    names: list[str] = timm.list_models(pretrained=pretrained)
-    return names
-
-
-def _is_timm_model(name: str, pretrained: bool = False) -> bool:
-    import timm
-
-    return bool(timm.is_model(name)) and (not pretrained or bool(timm.is_model_pretrained(name)))
 
 
 __all__ = ["BASELINE", "Grid", "MethodEntry", "load_grid", "load_stored_grid", "with_digests"]

@@ -65,6 +65,9 @@ class ModelEntry(_Section):
     name: NonEmpty
     architecture: NonEmpty | None = None
     weights: NonEmpty | None = Field(None, description="a safetensors file")
+    digest: Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")] | None = Field(
+        None, description="which weights file is meant, by its digest; checked when it is read"
+    )
     pretraining: str | None = Field(None, description="what tables say it was pre-trained on")
     arguments: dict[str, Any] = Field(default_factory=dict, description="of timm.create_model")
     transform: TransformOverrides = TransformOverrides()

@@ -82,7 +82,7 @@ def unfit_model(model: Model, suite: Suite, data_root: Path) -> list[Problem]:
     """Build a model without its weights; say what does not fit it, its file or the suite."""
     import torch
 
-    from workers.models import check_weights, create
+    from workers.models import check_digest, check_weights, create
 
     where = f"models entry {model.name!r}"
     try:
@@ -91,7 +91,7 @@ def unfit_model(model: Model, suite: Suite, data_root: Path) -> list[Problem]:
     except Exception as error:  # whatever the architecture's own code makes of bad arguments
         message = f"{model.architecture} cannot be built with {dict(model.arguments)}: {error}"
         return [Problem(where, message)]
-    if problems := check_weights(model, data_root):
+    if problems := (check_weights(model, data_root) or check_digest(model, data_root)):
         return problems
     n_classes = len(suite.space)
     if n_outputs != n_classes:

@@ -64,7 +64,7 @@ class Display:
             yield self
 
     def tell(self, text: str) -> None:
-        self.console.print(text, markup=False, highlight=False)
+        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def observer(self, plan: Plan) -> Observer:
         """Return what the driver of a plan is to tell."""

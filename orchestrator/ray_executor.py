@@ -185,6 +185,7 @@ def classify(error: Exception) -> ErrorKind:
         exceptions.OwnerDiedError: ErrorKind.NODE_LOST,
         exceptions.WorkerCrashedError: ErrorKind.WORKER_CRASH,
         exceptions.LocalRayletDiedError: ErrorKind.NODE_LOST,
+        exceptions.OutOfDiskError: ErrorKind.STORAGE,
         exceptions.TaskCancelledError: ErrorKind.PREEMPTED,
         exceptions.RuntimeEnvSetupError: ErrorKind.USER,
         exceptions.TaskUnschedulableError: ErrorKind.USER,

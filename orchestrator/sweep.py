@@ -12,6 +12,7 @@ from pathlib import Path
 from orchestrator.driver import Driver, Observer, Summary
 from orchestrator.executor import Executor, InlineExecutor
 from orchestrator.grid import Grid, with_digests
+from orchestrator.grid_file import Resources
 from orchestrator.plan import Only, Plan, make_plan
 from orchestrator.preflight import preflight
 from workers.errors import Problem, UserError
@@ -80,9 +81,9 @@ def run(
     Raises:
         UserError: when anything is wrong with what was asked for; nothing has then been written.
     """
-    grid = make_data(grid, tell)
     store = Store(grid.store)
     store.check(grid.suite.name, grid.suite.version)
+    grid = make_data(grid, tell)
     committed = store.committed()
     plan = make_plan(grid, committed, only)
     if not plan.todo:
@@ -114,19 +115,32 @@ def open_executor(
         git_commit=git_commit(),
     )
     if kind == "inline":
-        if resources.gpus and not _has_gpu():
-            message = f"a cell asks for {resources.gpus:g}, this machine has none"
-            raise UserError([Problem("resources.gpus", message)])
+        check_machine(resources)
         return InlineExecutor(site)
     from orchestrator.ray_executor import RayExecutor
 
     return RayExecutor(site, resources, address, num_cpus)
 
 
-def _has_gpu() -> bool:
-    import torch
+def check_machine(resources: Resources) -> None:
+    """Check that this machine has what a cell asks for.
 
-    return torch.cuda.is_available()
+    Raises:
+        UserError: naming each thing that it has too few of.
+    """
+    has = {"cpus": float(os.cpu_count() or 1), "gpus": 0.0}
+    if resources.gpus:
+        import torch
+
+        has["gpus"] = float(torch.cuda.device_count())
+    asked = {"cpus": resources.cpus, "gpus": resources.gpus}
+    problems = [
+        Problem(f"resources.{name}", f"a cell asks for {n:g}, this machine has {has[name]:g}")
+        for name, n in asked.items()
+        if n > has[name]
+    ]
+    if problems:
+        raise UserError(problems)
 
 
 def take_up(store: Store, grid: Grid, committed: Committed) -> None:

@@ -47,14 +47,20 @@ def load_pretrained(model: Model, data_root: Path) -> nn.Module:
         return create(model, hub_weights=True).eval()
     if problems := check_weights(model, data_root):
         raise DataError(problems)
-    if (found := file_digest(path)) != model.weights:
-        message = (
-            f"these weights are {found[:19]}..., the cell was planned for {model.weights[:19]}..."
-        )
-        raise DataError([Problem(str(path), message, "plan the grid again")])
+    if problems := check_digest(model, data_root):
+        raise DataError(problems)
     module = create(model)
     module.load_state_dict(load_file(path))
     return module.eval()
+
+
+def check_digest(model: Model, data_root: Path) -> list[Problem]:
+    """Compare a weights file with the one that the model's identity names."""
+    path = weights_path(model, data_root)
+    if path is None or (found := file_digest(path)) == model.weights:
+        return []
+    message = f"these are the weights {found[:19]}..., not {model.weights[:19]}..."
+    return [Problem(str(path), message, "another file has taken the place of the one planned for")]
 
 
 def check_weights(model: Model, data_root: Path) -> list[Problem]:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 from pyarrow import fs
 
+from workers.errors import Problem, UserError
 
 TEMPORARY = ".tmp"
 """How the names of files end that are still being written, or never were to the end."""
@@ -30,7 +31,10 @@ class Storage:
     def __init__(self, uri: str) -> None:
         self.uri = uri
         if "://" in uri:
-            self._fs, self._base = fs.FileSystem.from_uri(uri)
+            try:
+                self._fs, self._base = fs.FileSystem.from_uri(uri)
+            except (OSError, ValueError) as error:  # pyarrow's ArrowInvalid is a ValueError
+                raise UserError([Problem(f"store {uri}", f"cannot be used: {error}")]) from error
         else:
             self._fs, self._base = fs.LocalFileSystem(), str(Path(uri).resolve())
 

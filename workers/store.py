@@ -122,7 +122,7 @@ class Store:
         """
         try:
             about: dict[str, Any] = json.loads(self.storage.read("store.json"))
-            schema = about["schema"]
+            schema, _, _ = about["schema"], about["suite"], about["suite_version"]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError([Problem(f"store {self.uri}", "there is no store here")]) from error
         if schema > SCHEMA_VERSION:

@@ -9,7 +9,6 @@ from typing import Protocol
 
 import torch
 from torch import nn
-from torch.optim.lr_scheduler import LambdaLR
 
 from workers.errors import DivergedError
 from workers.images import Batch, batch_indices
@@ -86,21 +85,19 @@ class Trainer:
         order = torch.Generator().manual_seed(self.seed)
         optimizer = make_optimizer(module, self.recipe)
         steps_per_epoch = len(batch_indices(torch.arange(len(self.source)), self.recipe.batch_size))
-        total_steps = steps_per_epoch * self.recipe.epochs
-        schedule = LambdaLR(optimizer, lambda step: self.recipe.lr_factor(step, total_steps))
         scaler = torch.amp.GradScaler(self.device.type, enabled=self.recipe.precision == "fp16")
         return [
-            self._epoch(epoch, module, loss, optimizer, schedule, scaler, order)
+            self._epoch(epoch, steps_per_epoch, module, loss, optimizer, scaler, order)
             for epoch in range(1, self.recipe.epochs + 1)
         ]
 
     def _epoch(
         self,
         epoch: int,
+        n_steps: int,
         module: nn.Module,
         loss: Callable[[Step], torch.Tensor],
         optimizer: torch.optim.Optimizer,
-        schedule: LambdaLR,
         scaler: torch.amp.GradScaler,
         generator: torch.Generator,
     ) -> EpochRecord:
@@ -110,7 +107,12 @@ class Trainer:
         correct = torch.zeros((), dtype=torch.int64, device=self.device)
         lr = self.recipe.lr
         order = torch.randperm(len(self.source), generator=generator)
-        for batch in self.source.batches(order, self.recipe.batch_size):
+        batches = self.source.batches(order, self.recipe.batch_size)
+        for step_number, batch in enumerate(batches, start=(epoch - 1) * n_steps):
+            total_steps = n_steps * self.recipe.epochs
+            lr = self.recipe.lr * self.recipe.lr_factor(step_number, total_steps)
+            for group in optimizer.param_groups:
+                group["lr"] = lr
             optimizer.zero_grad(set_to_none=True)
             for part, share in self._micro_batches(batch):
                 step = self._forward(module, part)
@@ -120,8 +122,6 @@ class Trainer:
                 correct += self.scorer.correct(step.logits.detach(), step.labels).sum()
             scaler.step(optimizer)
             scaler.update()
-            lr = float(schedule.get_last_lr()[0])
-            schedule.step()
         mean_loss = float(total) / len(self.source)
         if not torch.isfinite(torch.tensor(mean_loss)):
             raise DivergedError(f"the training loss of epoch {epoch} is {mean_loss}")

@@ -43,7 +43,7 @@ def wait_until_some_are_done(store: Path, process: subprocess.Popen[bytes], n: i
 
 
 def wait_until_gone(processes: list[psutil.Process]) -> list[psutil.Process]:
-    return psutil.wait_procs(processes, timeout=30)[1]
+    return psutil.wait_procs(processes, timeout=120)[1]
 
 
 @pytest.mark.slow
@@ -62,7 +62,6 @@ def test_a_killed_driver_s_grid_ends_as_an_undisturbed_one(
     family = psutil.Process(driver.pid).children(recursive=True)
     os.kill(driver.pid, signal.SIGKILL)
     driver.wait()
-    assert wait_until_gone(family) == [], "Ray outlived its driver"
 
     done = subprocess.run(rib("status", killed), capture_output=True, text=True)
     assert done.returncode == 1
@@ -85,6 +84,7 @@ def test_a_killed_driver_s_grid_ends_as_an_undisturbed_one(
 
     status = subprocess.run(rib("status", killed), capture_output=True, text=True)
     assert status.returncode == 0, status.stdout
+    assert wait_until_gone(family) == [], "Ray outlived its driver"
     idle = subprocess.run(rib("resume", killed), capture_output=True, text=True)
     assert idle.returncode == 0
     assert "nothing left to do" in idle.stderr

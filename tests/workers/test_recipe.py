@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 from torch import nn
@@ -73,6 +73,7 @@ def test_it_is_torch_s_cosine_after_warm_up(warmup: int, total: int) -> None:
         schedule.step()
 
 
+@settings(deadline=None)
 @given(st.integers(0, 50), st.integers(1, 200))
 def test_the_factor_is_in_0_1_and_falls_after_warm_up(warmup: int, total: int) -> None:
     recipe = Recipe(warmup_steps=warmup)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, SequentialLR
@@ -234,6 +234,19 @@ def test_a_learning_rate_that_is_far_too_high_diverges() -> None:
         trainer(MemorySource(), recipe).train(module, method.loss)
 
 
+@pytest.mark.xfail(reason="only losses are looked at, and none is computed after the last step")
+def test_weights_that_are_not_finite_after_the_last_step_are_divergence() -> None:
+    """One step whose loss is finite and whose gradient overflows: the result is NaN weights."""
+    recipe = Recipe(lr=1.0, warmup_steps=0, epochs=1, batch_size=21, precision="fp32")
+
+    def loss(step: Step) -> torch.Tensor:
+        weight = dict(step.module.named_parameters())["3.bias"]
+        return step.cross_entropy() + (weight - weight.detach()).abs().sqrt().sum()
+
+    with pytest.raises(DivergedError):
+        trainer(MemorySource(), recipe).train(toy(dtype=torch.float32), loss)
+
+
 # ---------------------------------------------------------------------------- repeatability
 
 
@@ -272,6 +285,7 @@ def test_low_precision_is_near_full_precision() -> None:
 # ---------------------------------------------------------------------------- batches
 
 
+@settings(deadline=None)
 @given(st.integers(1, 300), st.integers(1, 70), st.randoms(use_true_random=False))
 def test_batches_never_drop_or_double_an_image(n: int, size: int, random: object) -> None:
     order = list(range(n))

@@ -22,7 +22,7 @@ class Splits:
     """Sorted indices into scikit-learn's digits, one tuple a data set; disjoint but for `c`.
 
     `cartoon` and `drawing` have none of their own: they are made from `val`. `c` is the half of
-    `val` that the corrupted set is made from: with all of it, its 40 splits would outweigh the rest.
+    `val` that the corrupted set is made from: all of it, 40 times, would outweigh the rest.
     """
 
     train: tuple[int, ...]

@@ -87,6 +87,11 @@ class Draws:
         return drawn
 
 
+def give_labels(monkeypatch: pytest.MonkeyPatch, labels: torch.Tensor) -> None:
+    """Let these labels be drawn."""
+    monkeypatch.setattr(torch, "multinomial", lambda *_, **__: labels[:, None])
+
+
 # ---------------------------------------------------------------------------- ft and l2sp
 
 
@@ -186,10 +191,10 @@ def test_squared_score_does_not_mix_images_in_batchnorm(monkeypatch: pytest.Monk
     module, images = toy_with_batchnorm(), normalise64(MemorySource().pixels)
     single = []
     drawn = torch.arange(len(images)) % 6
-    monkeypatch.setattr(torch, "multinomial", lambda *a, **k: drawn[:, None])
+    give_labels(monkeypatch, drawn)
     whole = squared_score(module, images, torch.Generator())
     for i in range(len(images)):
-        monkeypatch.setattr(torch, "multinomial", lambda *a, i=i, **k: drawn[i : i + 1, None])
+        give_labels(monkeypatch, drawn[i : i + 1])
         single.append(squared_score(module, images[i : i + 1], torch.Generator()))
     for name, square in whole.items():
         torch.testing.assert_close(square, sum(part[name] for part in single), **EXACT)
@@ -203,7 +208,7 @@ def linear_softmax() -> nn.Module:
 def test_fisher_of_a_linear_softmax_for_given_labels(monkeypatch: pytest.MonkeyPatch) -> None:
     module, images = linear_softmax(), normalise64(MemorySource().pixels)
     drawn = torch.arange(len(images)) % 6
-    monkeypatch.setattr(torch, "multinomial", lambda *a, **k: drawn[:, None])
+    give_labels(monkeypatch, drawn)
     found = squared_score(module, images, torch.Generator())
     # d log p_y / d W_kj = (1[y = k] - p_k) x_j, and the same without x_j for the bias
     x = images.flatten(1)

@@ -1,0 +1,263 @@
+"""What every registered method has to keep: configs, rows, repeatability, checkpoints."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+import timm
+import torch
+from pydantic import ValidationError
+from safetensors.torch import load_file
+
+from workers.cell import BASELINE, Cell, Model
+from workers.digests import file_digest
+from workers.job import Job, Site
+from workers.methods import FineTuning, MethodConfig, methods
+from workers.recipe import Recipe
+from workers.run import execute
+from workers.suites import suites
+
+EVERY_METHOD = sorted(methods())
+EVALUATE = ("val", "a")
+N_IMAGES = {"val": 200, "a": 84}
+RECIPE = Recipe(lr=1e-2, warmup_steps=2, epochs=1, batch_size=32, precision="fp32")
+PER_RUN = {"started_at", "finished_at", "attempt"}
+"""Columns that tell of a run, not of its cell."""
+
+
+def cell_of(name: str, model: Model, **hyperparameters: Any) -> Cell:
+    """The cell that a grid would make of a method on `a`, with its parents."""
+    kind = methods()[name]
+    config = kind.Config.model_validate(hyperparameters)
+    suite = suites()["digits-rib"]
+    is_baseline = name == BASELINE
+    return Cell(
+        suite=suite.name,
+        suite_version=suite.version,
+        model=model,
+        method=name,
+        method_version=kind.version,
+        label=name,
+        downstream=None if is_baseline else "a",
+        hyperparameters=config.model_dump(mode="json"),
+        recipe=RECIPE.model_dump(mode="json") if kind.trains else None,
+        parents=tuple(cell_of(parent, model) for parent in kind.starts_from(config)),
+    )
+
+
+@dataclass
+class Lab:
+    """Runs cells on the real suite, each with the parents that it needs."""
+
+    data_root: Path
+    store: Path
+
+    def run(self, cell: Cell, evaluate: tuple[str, ...] = EVALUATE, micro_batches: int = 1) -> int:
+        """Execute a cell and return how many rows it committed."""
+        for parent in cell.parents:
+            if not parent.is_baseline and not self.checkpoint(parent).exists():
+                self.run(parent, evaluate=())
+        site = Site(str(self.store), str(self.data_root))
+        outcome = execute(Job(cell, evaluate, micro_batches=micro_batches), site)
+        assert outcome.ok, f"{outcome.message}\n{outcome.traceback}"
+        assert outcome.recorded
+        return outcome.rows
+
+    def rows(self, cell: Cell) -> dict[str, Mapping[str, Any]]:
+        """Evaluation set -> row, without what differs between runs. Reads plain Parquet files."""
+        files = sorted((self.store / "accuracy").glob(f"{cell.cell_id}.*"))
+        found = [row for file in files for row in pq.read_table(file).to_pylist()]
+        return {row["eval_dataset"]: {k: row[k] for k in row.keys() - PER_RUN} for row in found}
+
+    def checkpoint(self, cell: Cell) -> Path:
+        return self.store / "artifacts" / cell.cell_id / "model.safetensors"
+
+
+@pytest.fixture(scope="module")
+def model(digits_root: Path) -> Model:
+    (found,) = (m for m in suites()["digits-rib"].models if m.name == "resnet_digits")
+    return replace(found, weights=file_digest(digits_root / str(found.file)))
+
+
+@pytest.fixture(scope="module")
+def lab(digits_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    threads = torch.get_num_threads()
+    yield Lab(digits_root, tmp_path_factory.mktemp("store"))
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(False)
+
+
+@pytest.fixture
+def other_lab(digits_root: Path, tmp_path: Path) -> Lab:
+    return Lab(digits_root, tmp_path / "other store")
+
+
+@pytest.fixture(params=EVERY_METHOD)
+def cell(request: pytest.FixtureRequest, model: Model, lab: Lab) -> Cell:
+    """A cell of every method, executed in `lab`."""
+    made = cell_of(request.param, model)
+    if not lab.rows(made):
+        assert lab.run(made) == len(EVALUATE)
+    return made
+
+
+# ---------------------------------------------------------------------------- declarations
+
+
+@pytest.mark.parametrize("name", EVERY_METHOD)
+def test_the_config_has_defaults_and_is_frozen(name: str) -> None:
+    kind = methods()[name]
+    assert kind.name == name
+    assert isinstance(kind.version, int)
+    assert kind.version >= 1
+    assert issubclass(kind.Config, MethodConfig)
+    config = kind.Config()
+    dumped = json.loads(json.dumps(config.model_dump(mode="json"), allow_nan=False))
+    assert kind.Config.model_validate(dumped) == config
+    assert hash(config) == hash(kind.Config())
+    for field in kind.Config.model_fields:
+        with pytest.raises(ValidationError, match="frozen"):
+            setattr(config, field, getattr(config, field))
+
+
+@pytest.mark.parametrize("name", EVERY_METHOD)
+def test_an_unknown_hyperparameter_is_refused(name: str) -> None:
+    with pytest.raises(ValidationError, match="no_such_hyperparameter"):
+        methods()[name].Config.model_validate({"no_such_hyperparameter": 1})
+
+
+@pytest.mark.parametrize("name", EVERY_METHOD)
+def test_every_hyperparameter_is_described_and_refuses_nonsense(name: str) -> None:
+    kind = methods()[name]
+    for field, info in kind.Config.model_fields.items():
+        assert info.description, f"{name}.{field} has no description"
+        for nonsense in (float("nan"), float("inf"), object(), [[]]):
+            with pytest.raises(ValidationError):
+                kind.Config.model_validate({field: nonsense})
+
+
+@pytest.mark.parametrize("name", EVERY_METHOD)
+def test_it_starts_from_methods_that_exist(name: str) -> None:
+    kind = methods()[name]
+    parents = kind.starts_from(kind.Config())
+    assert set(parents) <= set(EVERY_METHOD) - {name}
+    assert len(set(parents)) == len(parents)
+
+
+@pytest.mark.parametrize("name", EVERY_METHOD)
+def test_training_and_its_cost_go_together(name: str) -> None:
+    kind = methods()[name]
+    assert kind.trains == (kind.relative_cost > 0)
+    assert kind.trains or not issubclass(kind, FineTuning)
+
+
+# ---------------------------------------------------------------------------- a real run
+
+
+def test_rows_have_the_right_counts(cell: Cell, lab: Lab) -> None:
+    rows = lab.rows(cell)
+    assert set(rows) == set(EVALUATE)
+    for name, row in rows.items():
+        assert row["n_total"] == row["n_expected"] == N_IMAGES[name]
+        assert 0 <= row["n_correct_unmasked"] <= row["n_correct"] <= N_IMAGES[name]
+        assert row["n_correct"] > 0.3 * N_IMAGES[name]  # it has not been broken
+        assert 0 <= row["loss"] < float("inf")
+        assert row["cell_id"] == cell.cell_id
+        assert (row["method"], row["downstream"]) == (cell.method, cell.downstream)
+        assert json.loads(row["hyperparameters"]) == cell.hyperparameters
+        assert row["corruption"] is None
+        assert row["severity"] is None
+        assert row["epoch"] is None
+    val = rows["val"]
+    assert val["n_correct"] == val["n_correct_unmasked"]  # it has every class: nothing is masked
+
+
+def test_the_baseline_is_as_good_as_the_suite_says(model: Model, lab: Lab) -> None:
+    baseline = cell_of(BASELINE, model)
+    if not lab.rows(baseline):
+        lab.run(baseline)
+    assert lab.rows(baseline)["val"]["n_correct"] >= 0.95 * 200
+
+
+def test_a_second_run_gives_the_same_rows(cell: Cell, lab: Lab, other_lab: Lab) -> None:
+    torch.manual_seed(123)
+    torch.rand(7)
+    assert other_lab.run(cell) == len(EVALUATE)
+    assert other_lab.rows(cell) == lab.rows(cell)
+    if not cell.is_baseline:
+        first, second = (load_file(each.checkpoint(cell)) for each in (lab, other_lab))
+        assert all(torch.equal(second[name], tensor) for name, tensor in first.items())
+
+
+def test_what_an_earlier_try_left_is_taken_up(cell: Cell, lab: Lab, other_lab: Lab) -> None:
+    """One evaluation set a try: the second try trains nothing, and the rows are the same."""
+    other_lab.run(cell, evaluate=("a",))
+    trained = None if cell.is_baseline else other_lab.checkpoint(cell).stat().st_mtime_ns
+    for file in (other_lab.store / "history").glob("*.parquet"):
+        file.unlink()
+    other_lab.run(cell, evaluate=("val",))
+    assert other_lab.rows(cell) == lab.rows(cell)
+    if not cell.is_baseline:
+        assert other_lab.checkpoint(cell).stat().st_mtime_ns == trained
+    assert list((other_lab.store / "history").glob("*.parquet")) == []
+
+
+def test_the_checkpoint_loads_into_a_fresh_timm_model(
+    cell: Cell, lab: Lab, digits_root: Path
+) -> None:
+    start = load_file(digits_root / str(cell.model.file))
+    if cell.is_baseline:
+        assert not lab.checkpoint(cell).exists()  # a baseline is its own weights file
+        return
+    state = load_file(lab.checkpoint(cell))
+    module = timm.create_model("test_resnet", num_classes=10)
+    module.load_state_dict(state)
+    assert state.keys() == start.keys()
+    assert all(torch.isfinite(tensor).all() for tensor in state.values())
+    assert not torch.equal(state["fc.weight"], start["fc.weight"])
+
+
+def test_training_is_in_the_history(cell: Cell, lab: Lab) -> None:
+    file = lab.store / "history" / f"{cell.cell_id}.parquet"
+    assert file.exists() == methods()[cell.method].trains
+    if file.exists():
+        (record,) = pq.read_table(file).to_pylist()
+        assert (record["epoch"], record["n_total"]) == (1, 84)
+        # 84 images in batches of 32 are three steps; after two of warm-up the third is at the peak.
+        assert record["lr"] == pytest.approx(1e-2)
+
+
+def test_another_seed_and_other_hyperparameters_give_other_weights(model: Model, lab: Lab) -> None:
+    cells = [
+        cell_of("l2sp", model),
+        replace(cell_of("l2sp", model), seed=1),
+        cell_of("l2sp", model, strength=3.0),
+    ]
+    for made in cells:
+        if not lab.checkpoint(made).exists():
+            lab.run(made, evaluate=())
+    heads = [load_file(lab.checkpoint(made))["fc.weight"] for made in cells]
+    assert not torch.equal(heads[0], heads[1])
+    assert not torch.equal(heads[0], heads[2])
+
+
+def test_a_soup_is_the_mean_of_the_checkpoints_it_names(
+    model: Model, lab: Lab, digits_root: Path
+) -> None:
+    soup = cell_of("soup", model)
+    if not lab.checkpoint(soup).exists():
+        lab.run(soup)
+    members = [load_file(digits_root / str(model.file))]
+    members += [load_file(lab.checkpoint(cell_of(name, model))) for name in ("ft", "ewc", "lwf")]
+    for name, tensor in load_file(lab.checkpoint(soup)).items():
+        if tensor.is_floating_point():
+            expected = torch.stack([member[name].double() for member in members]).mean(dim=0)
+            torch.testing.assert_close(tensor, expected.float(), rtol=0, atol=0)
+        else:
+            assert torch.equal(tensor, members[0][name])

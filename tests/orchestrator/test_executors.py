@@ -1,0 +1,348 @@
+"""Executors: what comes out of real Ray when tasks end well, fail, or are killed."""
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+from ray import exceptions
+
+from orchestrator.driver import Driver
+from orchestrator.executor import Executor, InlineExecutor, Job, Outcome
+from orchestrator.grid_file import Resources
+from orchestrator.plan import Node, Plan
+from orchestrator.ray_executor import RayExecutor, check_feasible, classify, task_options
+from tests.cells import make_cell, row
+from workers.errors import DataError, Problem, UserError
+from workers.job import Site
+from workers.outcome import ErrorKind as E
+from workers.run import execute
+from workers.store import Store
+
+N_CPUS = 2
+
+
+def job(what: str, seed: int = 0) -> Job:
+    return Job(make_cell(what, seed=seed), ("val",))
+
+
+def act(job: Job, site: Site) -> Outcome:
+    """Do on the worker what the cell's label says."""
+    match job.cell.label:
+        case "die":
+            os.kill(os.getpid(), signal.SIGKILL)
+        case "exit":
+            os._exit(3)
+        case "raise":
+            raise KeyError("raised on the worker")
+        case "fail":
+            return Outcome(error=E.DATA, message="told by the worker")
+        case "sleep":
+            time.sleep(300)
+        case "look":
+            return Outcome(message=repr(look(site)))
+        case "where":
+            time.sleep(0.05)
+            return Outcome(rows=os.getpid())
+    return Outcome(rows=len(job.evaluate), recorded=True)
+
+
+def look(site: Site) -> dict[str, Any]:
+    return {
+        "cuda": os.environ.get("CUDA_VISIBLE_DEVICES"),
+        "gpus": ray.get_gpu_ids(),
+        "cpus": ray.get_runtime_context().get_assigned_resources()["CPU"],
+        "omp": os.environ.get("OMP_NUM_THREADS"),
+        "ray_version": site.ray_version,
+        "pid": os.getpid(),
+    }
+
+
+def commit_one(job: Job, site: Site, store: Store) -> int:
+    if job.cell.label == "die" and job.attempt == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    for name in job.evaluate:
+        store.commit_accuracy(job.cell.cell_id, name, [row(job.cell.cell_id, name)])
+    return len(job.evaluate)
+
+
+def act_or_run(job: Job, site: Site) -> Outcome:
+    return execute(job, site, commit_one) if site.store else act(job, site)
+
+
+def drain(executor: Executor, *jobs: Job) -> dict[Job, Outcome]:
+    for each in jobs:
+        executor.submit(each)
+    ended: dict[Job, Outcome] = {}
+    while len(ended) < len(jobs):
+        finished = executor.wait_any(60.0)
+        assert finished is not None
+        ended[finished[0]] = finished[1]
+    return ended
+
+
+def run(executor: Executor, what: str) -> Outcome:
+    return next(iter(drain(executor, job(what)).values()))
+
+
+# ---------------------------------------------------------------------- what both promise
+
+
+@pytest.fixture(scope="module")
+def on_ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayExecutor]:
+    executor = RayExecutor(Site(store="", data_root=""), Resources(), num_cpus=N_CPUS, work=act)
+    yield executor
+    executor.close()
+    assert not ray.is_initialized()
+
+
+@pytest.fixture(params=["inline", "ray"])
+def executor(request: pytest.FixtureRequest) -> Executor:
+    if request.param == "inline":
+        return InlineExecutor(Site(store="", data_root=""), work=act)
+    found: Executor = request.getfixturevalue("on_ray")
+    return found
+
+
+@pytest.mark.slow
+def test_jobs_come_back_with_their_outcomes(executor: Executor) -> None:
+    jobs = [job("well", seed) for seed in range(5)]
+    ended = drain(executor, *jobs)
+    assert set(ended) == set(jobs)
+    assert set(ended.values()) == {Outcome(rows=1, recorded=True)}
+    assert executor.capacity >= 1
+
+
+@pytest.mark.slow
+def test_a_failure_that_the_worker_tells_comes_back_as_it_is(executor: Executor) -> None:
+    assert run(executor, "fail") == Outcome(error=E.DATA, message="told by the worker")
+
+
+@pytest.mark.slow
+def test_waiting_with_nothing_in_flight_is_an_error(executor: Executor) -> None:
+    with pytest.raises(LookupError):
+        executor.wait_any(1.0)
+
+
+def test_closing_drops_what_waits() -> None:
+    inline = InlineExecutor(Site(store="", data_root=""), work=act)
+    inline.submit(job("well"))
+    inline.close()
+    with pytest.raises(LookupError):
+        inline.wait_any()
+
+
+# ---------------------------------------------------------------------- Ray
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["die", "exit"])
+def test_a_worker_that_dies_is_a_crash_and_others_go_on(on_ray: RayExecutor, how: str) -> None:
+    ended = drain(on_ray, job(how), job("well", 1), job("well", 2))
+    errors = {each.cell.label: outcome.error for each, outcome in ended.items()}
+    assert errors == {how: E.WORKER_CRASH, "well": None}
+    [crashed] = [outcome for outcome in ended.values() if not outcome.ok]
+    assert crashed.message.startswith("WorkerCrashedError: ")
+    assert not crashed.recorded
+
+
+@pytest.mark.slow
+def test_an_exception_is_a_bug_with_its_traceback(on_ray: RayExecutor) -> None:
+    outcome = run(on_ray, "raise")
+    assert outcome.error is E.BUG
+    assert outcome.message == "KeyError: 'raised on the worker'"
+    assert "in act" in outcome.traceback
+    assert not outcome.recorded
+
+
+@pytest.mark.slow
+def test_a_cell_sees_its_cpu_and_no_gpu(on_ray: RayExecutor) -> None:
+    seen = eval(run(on_ray, "look").message)
+    assert seen["cuda"] == ""
+    assert seen["gpus"] == []
+    assert seen["cpus"] == 1.0
+    assert seen["omp"] == "1"
+    assert seen["ray_version"] == ray.__version__
+    assert seen["pid"] != os.getpid()
+
+
+@pytest.mark.slow
+def test_workers_are_used_again(on_ray: RayExecutor) -> None:
+    drain(on_ray, *[job("where", seed) for seed in range(4)])
+    ended = drain(on_ray, *[job("where", seed) for seed in range(20)])
+    assert len({outcome.rows for outcome in ended.values()}) <= N_CPUS + 1
+
+
+@pytest.mark.slow
+def test_nothing_that_finished_in_time_is_none(on_ray: RayExecutor) -> None:
+    waiting = job("sleep")
+    on_ray.submit(waiting)
+    assert on_ray.wait_any(0.2) is None
+    quick = job("well")
+    on_ray.submit(quick)
+    finished = on_ray.wait_any(60.0)
+    assert finished is not None
+    assert finished[0] is quick
+    on_ray.cancel(waiting)
+    finished = on_ray.wait_any(60.0)
+    assert finished is not None
+    assert finished[0] is waiting
+    assert finished[1].error in (E.PREEMPTED, E.WORKER_CRASH)
+
+
+@pytest.mark.slow
+def test_the_capacity_keeps_every_cpu_busy(on_ray: RayExecutor) -> None:
+    assert on_ray.capacity == 2 * N_CPUS + 16
+
+
+@pytest.mark.slow
+def test_a_crash_is_recorded_and_tried_again(
+    on_ray: RayExecutor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A whole drive on the Ray that is up: the store has both tries of the cell that was killed."""
+    site = Site(store=str(tmp_path), data_root="")
+    monkeypatch.setattr(on_ray, "_site", ray.put(site))
+    monkeypatch.setattr(on_ray, "_task", ray.remote(max_retries=0)(act_or_run))
+    cells = [make_cell("die"), make_cell("well")]
+    child = make_cell("child", tuple(cells))
+    nodes = {c.cell_id: Node(c, ("val",), ("val",), False, 0, 1) for c in (*cells, child)}
+    store = Store(site.store)
+    summary = Driver(Plan(nodes, frozenset(nodes)), on_ray, store).run()
+    assert summary.ok
+    assert summary.done[-1] == child.cell_id
+    table = store.scan("attempts", ["method", "attempt", "state", "error_kind"]).table
+    assert sorted(map(str, (tuple(r.values()) for r in table.to_pylist()))) == sorted(
+        [
+            "('die', 1, 'failed', 'worker_crash')",
+            "('die', 2, 'done', None)",
+            "('well', 1, 'done', None)",
+            "('child', 1, 'done', None)",
+        ]
+    )
+    assert store.scan("accuracy").table.num_rows == 3
+
+
+@pytest.mark.slow
+def test_a_cluster_that_does_not_answer_is_the_user_s_mistake(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(**_: Any) -> None:
+        raise ConnectionError("ray.init could not connect\nmore")
+
+    monkeypatch.setattr(ray, "init", refuse)
+    with pytest.raises(UserError, match=r"no Ray cluster answers at '10\.0\.0\.1:6379': ray\.init"):
+        RayExecutor(Site(store="", data_root=""), Resources(), address="10.0.0.1:6379")
+
+
+# ---------------------------------------------------------------------- what fits on which node
+
+
+def node(alive: bool = True, labels: dict[str, str] | None = None, **has: float) -> dict[str, Any]:
+    return {"Alive": alive, "Resources": has, "Labels": labels or {}}
+
+
+NODES = [
+    node(CPU=8, GPU=2, memory=1e9, labels={"zone": "a"}),
+    node(CPU=32, memory=8e9, labels={"zone": "b"}),
+    node(alive=False, CPU=999, GPU=99, memory=1e15, labels={"zone": "c"}),
+]
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {},
+        {"cpus": 32},
+        {"gpus": 2, "cpus": 8},
+        {"gpus": 0.5},
+        {"labels": {"zone": "a"}, "gpus": 1},
+        {"memory": 8_000_000_000},
+    ],
+)
+def test_what_some_node_has_is_feasible(asked: dict[str, Any]) -> None:
+    check_feasible(Resources(**asked), NODES)
+
+
+@pytest.mark.parametrize(
+    ("asked", "problems"),
+    [
+        ({"gpus": 4}, ["resources.gpus: a cell asks for 4, no node has more than 2"]),
+        (
+            {"gpus": 3, "cpus": 64},
+            [
+                "resources.gpus: a cell asks for 3, no node has more than 2",
+                "resources.cpus: a cell asks for 64, no node has more than 32",
+            ],
+        ),
+        (
+            {"labels": {"zone": "b"}, "gpus": 1},
+            ["resources.gpus: a cell asks for 1, no node has more than 0"],
+        ),
+        (
+            {"labels": {"zone": "c"}},
+            ["resources.labels: no node has the labels zone=c (nodes have zone=a, zone=b)"],
+        ),
+        (
+            {"labels": {"rack": "1"}},
+            ["resources.labels: no node has the labels rack=1 (nodes have none of these)"],
+        ),
+        (
+            {"gpus": 1, "cpus": 16},
+            ["resources: no single node has all of {'GPU': 1.0, 'CPU': 16.0, 'memory': 0.0}"],
+        ),
+    ],
+)
+def test_what_no_node_has_is_named(asked: dict[str, Any], problems: list[str]) -> None:
+    with pytest.raises(UserError) as caught:
+        check_feasible(Resources(**asked), NODES)
+    assert [str(problem) for problem in caught.value.problems] == problems
+
+
+def test_the_options_of_a_task() -> None:
+    hidden = {"runtime_env": {"env_vars": {"CUDA_VISIBLE_DEVICES": ""}}}
+    assert task_options(Resources()) == {"num_cpus": 1, "num_gpus": 0, **hidden}
+    with_gpu = Resources(gpus=0.5, cpus=2, memory=1000, labels={"zone": "a"})
+    assert task_options(with_gpu) == {
+        "num_cpus": 2,
+        "num_gpus": 0.5,
+        "memory": 1000,
+        "label_selector": {"zone": "a"},
+    }
+
+
+# ---------------------------------------------------------------------- what Ray's errors mean
+
+
+def raised(cause: Exception) -> exceptions.RayTaskError:
+    error = exceptions.RayTaskError("f", "traceback", cause, ip="127.0.0.1")
+    found: exceptions.RayTaskError = error.as_instanceof_cause()
+    return found
+
+
+ERRORS: list[tuple[Callable[[], Exception], E]] = [
+    (lambda: exceptions.WorkerCrashedError(), E.WORKER_CRASH),
+    (lambda: exceptions.OutOfMemoryError("killed"), E.HOST_OOM),
+    (lambda: exceptions.NodeDiedError("gone"), E.NODE_LOST),
+    (lambda: exceptions.LocalRayletDiedError(), E.NODE_LOST),
+    (lambda: exceptions.ObjectLostError("ff", None, ""), E.NODE_LOST),
+    (lambda: exceptions.OwnerDiedError("ff", None, ""), E.NODE_LOST),
+    (lambda: exceptions.TaskCancelledError(), E.PREEMPTED),
+    (lambda: exceptions.RuntimeEnvSetupError("no"), E.USER),
+    (lambda: exceptions.TaskUnschedulableError("no"), E.USER),
+    (lambda: exceptions.OutOfDiskError(), E.STORAGE),
+    (lambda: exceptions.RaySystemError("?"), E.BUG),
+    (lambda: raised(ValueError("x")), E.BUG),
+    (lambda: raised(DataError([Problem("", "x")])), E.BUG),
+    (lambda: raised(exceptions.WorkerCrashedError()), E.WORKER_CRASH),
+    (lambda: raised(exceptions.TaskCancelledError()), E.PREEMPTED),
+    (lambda: raised(exceptions.ObjectLostError("ff", None, "")), E.NODE_LOST),
+]
+
+
+@pytest.mark.parametrize(("make", "kind"), ERRORS)
+def test_classify(make: Callable[[], Exception], kind: E) -> None:
+    assert classify(make()) is kind
