@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import os
 import secrets
+import sys
 from collections import deque
 from dataclasses import replace
 from typing import Any
+
+_IMPORTED_BEFORE = "ray" in sys.modules
 
 # Read when ray is imported.
 os.environ.setdefault("RAY_AUTH_MODE", "token")
@@ -21,6 +24,7 @@ os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 
 import ray
 from ray import exceptions
+from ray._raylet import Config
 
 from orchestrator.executor import Work
 from orchestrator.grid_file import Resources
@@ -28,6 +32,9 @@ from workers.errors import Problem, UserError
 from workers.job import Job, Site
 from workers.outcome import ErrorKind, Outcome
 from workers.run import execute
+
+if _IMPORTED_BEFORE and not ray.is_initialized():
+    Config.initialize("")  # reads the environment again: without it there would be no token
 
 
 class RayExecutor:
@@ -165,7 +172,7 @@ def _outcome_of(reference: Any) -> Outcome:
         outcome: Outcome = ray.get(reference)
     except exceptions.RayTaskError as error:  # raised in the task: say what, and where
         message = f"{type(error.cause).__name__}: {error.cause}"
-        return Outcome(error=classify(error), message=message, traceback=error.traceback_str)
+        return Outcome(error=classify(error), message=message, traceback=str(error))
     except exceptions.RayError as error:
         return Outcome(error=classify(error), message=f"{type(error).__name__}: {error}")
     return outcome

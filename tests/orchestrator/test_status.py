@@ -34,7 +34,11 @@ def states(plan: Plan, *attempts: dict[str, Any]) -> dict[str, dict[str, Any]]:
     found = cell_states(plan, frame)
     assert list(found.columns) == COLUMNS
     assert set(found["state"]) <= set(STATES)
-    return {str(record["method"]): record for record in found.to_dict("records")}  # type: ignore[misc]
+    plain = found.astype(object).where(found.notna(), None)
+    return {
+        str(record["method"]): {str(key): value for key, value in record.items()}
+        for record in plain.to_dict("records")
+    }
 
 
 def tried(cell: Cell, state: str, **other: Any) -> dict[str, Any]:
