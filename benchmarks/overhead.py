@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import logging
 import os
 import platform
 import resource
@@ -28,7 +29,7 @@ from rich.table import Table
 from orchestrator.driver import Driver
 from orchestrator.executor import Executor
 from orchestrator.grid import Grid, MethodEntry
-from orchestrator.grid_file import Resources
+from orchestrator.grid_file import ModelEntry, Resources
 from orchestrator.plan import make_plan
 from orchestrator.ray_executor import RayExecutor
 from orchestrator.sweep import close_stale_attempts, take_up
@@ -85,6 +86,7 @@ def grid_of(n_cells: int, store: str, architecture: str) -> Grid:
         recipe=Recipe(),
         evaluate=("val",),
         resources=Resources(),
+        entries=(ModelEntry(name=architecture),),
     )
 
 
@@ -166,13 +168,13 @@ def run_bare_tasks(n_tasks: int) -> float:
 
 
 def run_tune(n_trials: int, folder: Path) -> float:
-    """Run no-op trials of Ray Tune, two at a time on two cores like everything here."""
+    """Run no-op trials of Ray Tune, as many at a time as there are cores; return the seconds."""
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
     os.environ["AIR_VERBOSITY"] = "0"
     import ray
     from ray import tune
 
-    ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    ray.init("local", include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     try:
         tuner = tune.Tuner(
             no_op_trial,
@@ -214,7 +216,7 @@ def rows_of(results: dict[int, list[Measurement]], per_trial: float | None) -> I
     for n, runs in results.items():
 
         def ms(name: str, n: int = n, runs: Sequence[Measurement] = runs) -> float:
-            return 1000 * statistics.median(getattr(run, name) for run in runs) / n
+            return 1000 * float(statistics.median(getattr(run, name) for run in runs)) / n
 
         yield [
             f"{n:,}",
@@ -243,7 +245,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 result = measure(n, Path(folder, f"{repeat}"))
                 results.setdefault(n, []).append(result)
                 ms = 1000 * result.durable / n
-                console.print(f"{n:,} cells, run {repeat + 1}: {ms:.2f} ms a cell")
+                console.print(f"{n:,} cells, run {repeat + 1}: {ms:.2f} ms a cell", highlight=False)
         per_trial = None
         if options.tune:
             seconds = run_tune(options.tune, Path(folder, "tune"))

@@ -9,12 +9,9 @@ from __future__ import annotations
 
 import os
 import secrets
-import sys
 from collections import deque
 from dataclasses import replace
 from typing import Any
-
-_IMPORTED_BEFORE = "ray" in sys.modules
 
 # Read when ray is imported.
 os.environ.setdefault("RAY_AUTH_MODE", "token")
@@ -24,7 +21,6 @@ os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 
 import ray
 from ray import exceptions
-from ray._raylet import Config
 
 from orchestrator.executor import Work
 from orchestrator.grid_file import Resources
@@ -32,9 +28,6 @@ from workers.errors import Problem, UserError
 from workers.job import Job, Site
 from workers.outcome import ErrorKind, Outcome
 from workers.run import execute
-
-if _IMPORTED_BEFORE and not ray.is_initialized():
-    Config.initialize("")  # reads the environment again: without it there would be no token
 
 
 class RayExecutor:
@@ -101,6 +94,11 @@ class RayExecutor:
 
 def _connect(address: str | None, num_cpus: int | None) -> None:
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+    if not ray.is_initialized():
+        # Read the environment again: ray may have been imported before it was set above, and
+        # would then fail, having started services that ask for a token which it does not send.
+        raylet: Any = ray._raylet
+        raylet.Config.initialize("")
     if address is None:
         if "RAY_AUTH_TOKEN_PATH" not in os.environ:
             # Ray's services listen on every interface: let none in that lacks this token, which

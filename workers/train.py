@@ -79,17 +79,21 @@ class Trainer:
         """Train every parameter that requires a gradient, in place.
 
         Raises:
-            DivergedError: when an epoch's loss is NaN or infinite.
+            DivergedError: when an epoch's loss, or a weight at the end, is NaN or infinite.
         """
         torch.manual_seed(self.seed)  # dropout and its like draw from the global generator
         order = torch.Generator().manual_seed(self.seed)
         optimizer = make_optimizer(module, self.recipe)
         steps_per_epoch = len(batch_indices(torch.arange(len(self.source)), self.recipe.batch_size))
         scaler = torch.amp.GradScaler(self.device.type, enabled=self.recipe.precision == "fp16")
-        return [
+        records = [
             self._epoch(epoch, steps_per_epoch, module, loss, optimizer, scaler, order)
             for epoch in range(1, self.recipe.epochs + 1)
         ]
+        # No loss is computed after the last step, so its result is looked at by itself.
+        if not all(bool(tensor.isfinite().all()) for tensor in module.parameters()):
+            raise DivergedError("the weights are not finite after the last step")
+        return records
 
     def _epoch(
         self,

@@ -2,7 +2,7 @@
 
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -27,7 +27,7 @@ class Scripted:
     def __init__(
         self,
         store: Store,
-        script: dict[str, Sequence[E]] | None = None,
+        script: Mapping[str, Sequence[E]] | None = None,
         capacity: int = 3,
         seed: int = 0,
     ) -> None:
@@ -153,7 +153,7 @@ def test_a_failure_blocks_its_descendants_and_nothing_else(store: Store) -> None
     assert blocked.node.cell == D
     assert blocked.detail == f"by {B}"
     assert tries(executor, D) == []
-    [attempt] = [r for r in store.scan("attempts").table.to_pylist()]
+    [attempt] = store.scan("attempts").table.to_pylist()
     assert (attempt["cell_id"], attempt["state"], attempt["error_kind"]) == (
         B.cell_id,
         "failed",

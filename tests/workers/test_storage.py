@@ -77,7 +77,7 @@ def test_a_failed_write_leaves_what_was_there_and_nothing_else(
     def full(*_: Any, **__: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(*((os, "fsync") if fails == "fsync" else (Path, "replace")), full)
+    monkeypatch.setattr(os if fails == "fsync" else Path, fails, full)
     with pytest.raises(StorageError, match=r"cannot write x\.bin .*No space left"):
         storage.write("x.bin", b"new")
     with pytest.raises(StorageError, match="No space left"):

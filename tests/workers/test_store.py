@@ -122,7 +122,7 @@ def test_a_set_added_later_joins_the_sealed_file(store: Store) -> None:
 def test_sweeping_ends_an_interrupted_seal(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("val", "v2", "a"):
         store.commit_accuracy("c1", name, [row("c1", name)])
-    deleted = []
+    deleted: list[str] = []
 
     def die_at_the_second(self: Storage, name: str) -> None:
         if deleted:
@@ -280,7 +280,7 @@ def test_others_read_it_without_this_project(store: Store) -> None:
     assert list(frame.columns) == ACCURACY.names
     assert frame.groupby("cell_id")["n_correct"].sum().to_dict() == {"c1": 3, "c2": 4}
     query = f"select cell_id, sum(n_correct)::int from '{folder}/*.parquet' group by 1 order by 1"
-    assert duckdb.sql(query).fetchall() == [("c1", 3), ("c2", 4)]
+    assert duckdb.execute(query).fetchall() == [("c1", 3), ("c2", 4)]
     assert ds.dataset(folder).to_table().num_rows == 3
 
 
@@ -324,7 +324,7 @@ def test_what_is_no_store(tmp_path: Path, text: str | None) -> None:
 
 
 def test_a_newer_store_is_refused(store: Store) -> None:
-    store.storage.write("store.json", json.dumps({"schema": 99}).encode())
+    store.storage.write("store.json", json.dumps(store.about() | {"schema": 99}).encode())
     with pytest.raises(UserError, match=r"newer version \(schema 99 > 1\)"):
         store.about()
 
