@@ -130,7 +130,7 @@ def test_sgd_with_momentum_and_weight_decay_by_hand() -> None:
         optimizer.step()
         v = 0.5 * v + gradient + 0.2 * w
         w -= 0.1 * v
-    assert float(module.weight[0, 0]) == pytest.approx(w, rel=1e-12)
+    assert module.weight[0, 0].item() == pytest.approx(w, rel=1e-12)
 
 
 def test_adamw_by_hand() -> None:
@@ -144,7 +144,7 @@ def test_adamw_by_hand() -> None:
         m, s = 0.9 * m + 0.1 * gradient, 0.999 * s + 0.001 * gradient**2
         w -= 0.1 * 0.2 * w  # decoupled: not part of the gradient
         w -= 0.1 * (m / (1 - 0.9**t)) / (math.sqrt(s / (1 - 0.999**t)) + 1e-8)
-    assert float(module.weight[0, 0]) == pytest.approx(w, rel=1e-9)
+    assert module.weight[0, 0].item() == pytest.approx(w, rel=1e-9)
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
