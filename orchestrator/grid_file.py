@@ -47,6 +47,7 @@ class TransformOverrides(_Section):
 
     input_size: Annotated[list[Size], Field(min_length=3, max_length=3)] | None = None
     crop_pct: float | None = Field(None, gt=0, le=1)
+    crop_mode: Literal["center", "squash", "border"] | None = None
     interpolation: Literal["nearest", "bilinear", "bicubic"] | None = None
     mean: PerChannel | None = None
     std: PerChannel | None = None

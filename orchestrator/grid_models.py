@@ -97,12 +97,13 @@ def identify(model: Model, root: Path) -> Model:
 
 def written(entry: ModelEntry, model: Model) -> dict[str, Any]:
     """Return a model entry as a later run can read it, from elsewhere and without the file."""
-    full = entry.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
+    changes: dict[str, Any] = {}
     if entry.weights is not None:
-        full["weights"] = model.file
+        changes["weights"] = model.file
     if model.file is not None and not _unmade(model):
-        full["digest"] = model.weights
-    return full
+        changes["digest"] = model.weights
+    full = entry.model_copy(update=changes)
+    return full.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
 
 
 def _timm_models(pretrained: bool = False) -> list[str]:

@@ -128,14 +128,16 @@ def check_machine(resources: Resources) -> None:
     Raises:
         UserError: naming each thing that it has too few of.
     """
-    has = {"cpus": float(os.cpu_count() or 1), "gpus": 0.0}
+    has = {"cpus": os.cpu_count() or 1, "gpus": 0}
     if resources.gpus:
         import torch
 
-        has["gpus"] = float(torch.cuda.device_count())
+        has["gpus"] = torch.cuda.device_count() if torch.cuda.is_available() else 0
     asked = {"cpus": resources.cpus, "gpus": resources.gpus}
     problems = [
-        Problem(f"resources.{name}", f"a cell asks for {n:g}, this machine has {has[name]:g}")
+        Problem(
+            f"resources.{name}", f"a cell asks for {n:g}, this machine has {has[name] or 'none'}"
+        )
         for name, n in asked.items()
         if n > has[name]
     ]

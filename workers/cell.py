@@ -48,7 +48,8 @@ class Model:
     arguments: Mapping[str, Any] = field(default_factory=dict)
     """Keyword arguments of `timm.create_model`."""
     transform: Mapping[str, Any] = field(default_factory=dict)
-    """What overrides the pretrained config: input_size, crop_pct, interpolation, mean, std."""
+    """What overrides the pretrained config: input_size, crop_pct, crop_mode, interpolation,
+    mean, std."""
     file: str | None = None
     """The weights file; a relative path starts at the data root."""
 

@@ -13,7 +13,7 @@ def decode(path: Path, border: int = 0) -> Image.Image:
     """Decode an image to RGB without applying its EXIF rotation, and crop its border.
 
     Raises:
-        DataError: naming the file, when it is missing, cut short, or no image.
+        DataError: naming the file, when it is missing, cut short, no image, or nothing but border.
     """
     try:
         with Image.open(path) as image:
@@ -22,5 +22,8 @@ def decode(path: Path, border: int = 0) -> Image.Image:
         raise DataError([Problem(str(path), f"this image does not decode: {error}")]) from error
     if border:
         width, height = picture.size
+        if min(width, height) <= 2 * border:
+            message = f"this image of {width} x {height} is all border: {border} px a side"
+            raise DataError([Problem(str(path), message)])
         picture = picture.crop((border, border, width - border, height - border))
     return picture

@@ -7,7 +7,7 @@ as in timm, and normalisation is the same arithmetic wherever it is done.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Any
@@ -20,6 +20,7 @@ from torch.utils.data import Dataset as TorchDataset
 from workers.cell import digest
 from workers.datasets import Dataset, Split
 from workers.decode import decode
+from workers.errors import DataError
 
 CACHE_BYTES = 1 << 30
 """Decoded pixels that a worker process keeps between cells."""
@@ -35,6 +36,8 @@ class Transform:
     interpolation: str
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    crop_mode: str = "center"
+    """timm's: `center`, `squash` (both sides to size, nothing is cropped) or `border`."""
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Transform:
@@ -45,6 +48,7 @@ class Transform:
             str(config["interpolation"]),
             tuple(config["mean"]),
             tuple(config["std"]),
+            str(config["crop_mode"]),
         )
 
     @property
@@ -58,6 +62,7 @@ class Transform:
             is_training=False,
             interpolation=self.interpolation,
             crop_pct=self.crop_pct,
+            crop_mode=self.crop_mode,
             normalize=False,
         )
 
@@ -77,8 +82,8 @@ class Batch:
     indices: torch.Tensor
 
 
-class _Files(TorchDataset[torch.Tensor]):
-    """The images of splits as uint8 tensors [C, H, W]."""
+class _Files(TorchDataset[torch.Tensor | DataError]):
+    """The images of splits as uint8 tensors [C, H, W]; a DataError in place of a bad one."""
 
     def __init__(self, splits: Sequence[Split], border: int, transform: Transform) -> None:
         self.splits, self.border, self.transform = splits, border, transform.pixels()
@@ -89,11 +94,14 @@ class _Files(TorchDataset[torch.Tensor]):
     def __len__(self) -> int:
         return self.starts[-1]
 
-    def __getitem__(self, index: int) -> torch.Tensor:
+    def __getitem__(self, index: int) -> torch.Tensor | DataError:
         for split, (start, end) in zip(self.splits, pairwise(self.starts), strict=True):
             if index < end:
                 path = split.folder / split.files[index - start]
-                pixels: torch.Tensor = self.transform(decode(path, self.border))
+                try:
+                    pixels: torch.Tensor = self.transform(decode(path, self.border))
+                except DataError as error:
+                    return error  # raised in a loader process, it would come back as another
                 return pixels
         raise IndexError(index)
 
@@ -135,24 +143,35 @@ class ImageSource:
             for part in parts:
                 yield Batch(pixels[part], self.labels[part], part)
         else:
-            loader = self._loader([part.tolist() for part in parts])
-            for part, images in zip(parts, loader, strict=True):
+            images_of = self._decoded([part.tolist() for part in parts])
+            for part, images in zip(parts, images_of, strict=True):
                 yield Batch(images, self.labels[part], part)
 
     def decode_all(self) -> torch.Tensor:
         """Decode every image: uint8 [N, C, H, W]."""
         parts = batch_indices(torch.arange(len(self)), 256)
-        return torch.cat(list(self._loader([part.tolist() for part in parts])))
+        return torch.cat(list(self._decoded([part.tolist() for part in parts])))
 
-    def _loader(self, parts: list[list[int]]) -> DataLoader[torch.Tensor]:
+    def _decoded(self, parts: list[list[int]]) -> Iterator[torch.Tensor]:
         # Forked loader workers deadlock under Ray (ray-project/ray 13407, 52641).
         context = "forkserver" if self.loader_workers else None
-        return DataLoader(
+        loader: Iterable[torch.Tensor | DataError] = DataLoader(
             self.files,
             batch_sampler=parts,
             num_workers=self.loader_workers,
             multiprocessing_context=context,
+            collate_fn=_stack,
         )
+        for images in loader:
+            if isinstance(images, DataError):
+                raise images
+            yield images
+
+
+def _stack(images: Sequence[torch.Tensor | DataError]) -> torch.Tensor | DataError:
+    pixels = [image for image in images if isinstance(image, torch.Tensor)]
+    problems = [p for image in images if isinstance(image, DataError) for p in image.problems]
+    return DataError(problems) if problems else torch.stack(pixels)
 
 
 def batch_indices(order: torch.Tensor, batch_size: int) -> list[torch.Tensor]:

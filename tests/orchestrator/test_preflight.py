@@ -61,7 +61,7 @@ def problems_of(grid: Grid, plan: Plan | None = None) -> list[str]:
 
 
 def test_a_suite_as_it_was_made_has_no_problem(digits_root: Path, tmp_path: Path) -> None:
-    grid = replace(grid_of(tmp_path, evaluate="all"), data_root=digits_root)
+    grid = grid_of(tmp_path, data_root=str(digits_root), evaluate="all")
     plan = plan_of(grid)
     assert {name for id_ in plan.todo for name in plan.nodes[id_].missing} == {*SUITE.splits()}
     assert problems_of(grid, plan) == []

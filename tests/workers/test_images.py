@@ -132,7 +132,6 @@ def test_the_border_is_cropped_on_each_side(tmp_path: Path) -> None:
     assert (np.asarray(decode(tmp_path / "b.png", border=0)) == photo()).all()
 
 
-@pytest.mark.xfail(reason="Pillow's ValueError is let through: a crash instead of a data error")
 def test_an_image_that_is_all_border_is_named(tmp_path: Path) -> None:
     Image.new("RGB", (3, 9)).save(tmp_path / "thin.png")
     with pytest.raises(DataError, match=r"thin\.png"):
@@ -176,7 +175,6 @@ def test_a_model_s_transform_is_the_one_that_timm_gives_it(architecture: str) ->
     torch.testing.assert_close(found, timm_s(picture), rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.xfail(reason="Transform has no crop_mode: 'squash' is centre-cropped instead")
 def test_a_model_that_squashes_instead_of_cropping(monkeypatch: pytest.MonkeyPatch) -> None:
     module = timm.create_model("test_resnet")
     monkeypatch.setitem(module.pretrained_cfg, "crop_mode", "squash")  # as convnext_*_384 have
@@ -329,7 +327,6 @@ def test_loader_processes_deliver_the_same(tmp_path: Path, monkeypatch: pytest.M
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(reason="torch rebuilds the DataError from one string, taken for its problems")
 def test_a_bad_image_in_a_loader_process_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

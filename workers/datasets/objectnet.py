@@ -9,14 +9,18 @@ that ObjectNet is not learnt by its border (objectnet.dev).
 
 from __future__ import annotations
 
-import json
+from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
+
+from pydantic import TypeAdapter, ValidationError
 
 from workers.datasets.base import Dataset, folders_in, layout, read_split
 from workers.errors import DataError, Problem, nearest
 from workers.labels import ClassMap, LabelSpace
 from workers.suites.base import DatasetSpec
+
+T = TypeVar("T")
 
 FOLDERS = "folder_to_objectnet_label.json"
 CLASSES = "objectnet_to_imagenet_1k.json"
@@ -54,21 +58,22 @@ def read_mappings(folder: Path, n_labels: int) -> dict[str, tuple[int, ...]]:
     Raises:
         DataError: when a mapping file is missing, not readable, or does not lead all the way.
     """
-    label_of_folder = _read_json(folder / FOLDERS)
-    class_names_of_label = _read_json(folder / CLASSES)
-    line_of_index = _read_json(folder / INDICES)
+    label_of_folder = _read_json(folder / FOLDERS, dict[str, str])
+    class_names_of_label = _read_json(folder / CLASSES, dict[str, str])
+    line_of_index = _read_json(folder / INDICES, dict[int, int])
     lines = _read_text(folder / NAMES).splitlines()
-    index_of_line = {line: int(index) for index, line in line_of_index.items()}
+    index_of_line = {line: index for index, line in line_of_index.items()}
     index_of_name = {
         name.strip(): index_of_line[line]
         for line, name in enumerate(lines)
         if index_of_line.get(line, n_labels) < n_labels
     }
+    times = Counter(name.strip() for name in lines)
     problems = [
-        Problem(str(folder / CLASSES), f"{label!r} maps to {name!r}, which {NAMES} does not list")
+        Problem(str(folder / CLASSES), f"{label!r} maps to {name!r}, which {NAMES} {fault}")
         for label, names in class_names_of_label.items()
         for name in names.split("; ")
-        if name not in index_of_name
+        if (fault := _fault(name in index_of_name, times[name]))
     ]
     problems += [
         Problem(str(folder / CLASSES), f"{label!r} is the label of no folder in {FOLDERS}")
@@ -83,6 +88,12 @@ def read_mappings(folder: Path, n_labels: int) -> dict[str, tuple[int, ...]]:
     return {name: indices.get(label, ()) for name, label in label_of_folder.items()}
 
 
+def _fault(known: bool, times: int) -> str:
+    if not known:
+        return "does not list"
+    return f"lists {times} times" if times > 1 else ""
+
+
 def _read_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
@@ -90,11 +101,12 @@ def _read_text(path: Path) -> str:
         raise DataError([Problem(str(path), f"cannot be read: {error}")]) from error
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def _read_json(path: Path, shape: type[T]) -> T:
     try:
-        value = json.loads(_read_text(path))
-    except ValueError as error:
-        raise DataError([Problem(str(path), f"is no JSON: {error}")]) from error
-    if not isinstance(value, dict):
-        raise DataError([Problem(str(path), "is no JSON object")])
-    return value
+        return TypeAdapter(shape).validate_json(_read_text(path))
+    except ValidationError as error:
+        problems = [
+            Problem(".".join([str(path), *map(str, fault["loc"])]), fault["msg"])
+            for fault in error.errors()
+        ]
+        raise DataError(problems) from error
