@@ -123,7 +123,9 @@ def test_l2sp_adds_the_squared_distance_from_the_start(
     )
     assert distance > 1
     found, entropy = method.loss(step_of(module, *batch)), plain_cross_entropy(module, *batch)
-    assert float(found) == pytest.approx(float(entropy) + strength * distance, rel=1e-10)
+    assert float(found.detach()) == pytest.approx(
+        float(entropy.detach()) + strength * distance, rel=1e-10
+    )
     expected = [  # d/d theta of lambda (theta - theta0)^2 is 2 lambda (theta - theta0)
         g + 2 * strength * (a.detach() - b.detach())
         for g, a, b in zip(

@@ -1,0 +1,50 @@
+"""`rib`: wiring and printing. Nothing else in this project prints.
+
+Results go to standard output, progress and complaints to standard error. Exit codes: 0 everything
+asked for is done; 1 some cells failed or something is missing; 2 the input is wrong; 130
+interrupted.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import NoReturn
+
+import typer
+
+from orchestrator.cli import data, grids, results
+from orchestrator.cli.printing import tell
+from workers.errors import UserError
+
+app = typer.Typer(
+    name="rib",
+    help="Run ImageNet-RIB grids on Ray and read their results.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.add_typer(grids.app)
+app.add_typer(results.app)
+app.add_typer(data.app, name="data")
+
+
+def main() -> NoReturn:
+    """Run the command line and exit with its code."""
+    try:
+        app(standalone_mode=True)
+    except UserError as error:
+        for problem in error.problems:
+            tell(f"rib: {problem}")
+        sys.exit(2)
+    except KeyboardInterrupt:
+        tell("rib: interrupted; run the same command again to go on")
+        sys.exit(130)
+    except Exception as error:
+        from workers.storage import StorageError
+
+        if not isinstance(error, StorageError):
+            raise
+        tell(f"rib: {error}")
+        sys.exit(1)
+    sys.exit(0)

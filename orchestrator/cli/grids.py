@@ -1,0 +1,200 @@
+"""Running grids: `rib plan`, `rib run`, `rib resume` and `rib status`."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from orchestrator.cli.printing import JsonOption, err, print_json, print_table, tell
+from orchestrator.cli.results import Format, leaderboard_of, print_board
+from workers.errors import Problem, UserError, nearest
+
+if TYPE_CHECKING:
+    from orchestrator.grid import Grid
+    from orchestrator.plan import Only
+    from orchestrator.sweep import Result
+
+app = typer.Typer()
+
+
+class ExecutorName(StrEnum):
+    """Where cells run."""
+
+    RAY = "ray"
+    INLINE = "inline"
+
+
+GridPath = Annotated[Path, typer.Argument(metavar="GRID", help="A grid file (YAML).")]
+StoreUri = Annotated[str, typer.Argument(metavar="STORE", help="A store.")]
+StoreOption = Annotated[str | None, typer.Option("--store", help="Where the results go.")]
+OnlyOption = Annotated[
+    str | None,
+    typer.Option("--only", help="Run only these cells: 'method=ft,downstream=v2,downstream=a'."),
+]
+AddressOption = Annotated[
+    str | None, typer.Option("--address", help="A Ray cluster; without it, one is started here.")
+]
+ExecutorOption = Annotated[ExecutorName, typer.Option("--executor", help="Where cells run.")]
+CpusOption = Annotated[
+    int | None, typer.Option("--cpus", min=1, help="CPUs of the Ray that is started here.")
+]
+
+
+@app.command()
+def plan(
+    grid: GridPath,
+    store: StoreOption = None,
+    only: OnlyOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what a grid is: its cells, its edges, what is done and what is left."""
+    from orchestrator.report.plans import plan_summary, plan_table
+    from orchestrator.sweep import read_plan
+
+    loaded = load(grid, store)
+    made = read_plan(loaded, _parse_only(only, loaded))
+    if as_json:
+        print_json(plan_summary(loaded, made))
+    else:
+        print_table(plan_table(loaded, made))
+
+
+@app.command()
+def run(
+    grid: GridPath,
+    store: StoreOption = None,
+    only: OnlyOption = None,
+    address: AddressOption = None,
+    executor: ExecutorOption = ExecutorName.RAY,
+    cpus: CpusOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Run what is missing of a grid, and print the leaderboard."""
+    loaded = load(grid, store)
+    _run(loaded, _parse_only(only, loaded), address, executor, cpus, as_json)
+
+
+@app.command()
+def resume(
+    store: StoreUri,
+    address: AddressOption = None,
+    executor: ExecutorOption = ExecutorName.RAY,
+    cpus: CpusOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Go on with the grid of a store; needs nothing but the store."""
+    _run(load_stored(store), None, address, executor, cpus, as_json)
+
+
+@app.command()
+def status(store: StoreUri, as_json: JsonOption = False) -> None:
+    """Show how far a store's grid is, and what failed. Exit 1 while anything is missing."""
+    from orchestrator.plan import make_plan
+    from orchestrator.report.plans import status_tables
+    from orchestrator.report.tables import to_json
+    from orchestrator.status import cell_states
+    from workers.store import Store
+
+    opened = Store(store)
+    loaded = load_stored(store)
+    committed = opened.committed()
+    attempts = opened.scan("attempts")
+    states = cell_states(make_plan(loaded, committed), attempts.table.to_pandas())
+    if as_json:
+        print(to_json(states))
+    else:
+        for table in status_tables(loaded, states):
+            print_table(table)
+    damaged = (*committed.damaged, *attempts.damaged)
+    for name in damaged:
+        tell(f"rib: {store}/{name} is damaged; its rows count as missing")
+    if damaged or (states["state"] != "done").any():
+        raise typer.Exit(1)
+
+
+def load(grid: Path, store: str | None) -> Grid:
+    """Read a grid file."""
+    from orchestrator.grid import load_grid
+
+    return load_grid(grid, store)
+
+
+def load_stored(store: str) -> Grid:
+    """Read the grid that a store was last filled by."""
+    from orchestrator.results import stored_grid
+    from workers.store import Store
+
+    return stored_grid(Store(store))
+
+
+def _run(
+    grid: Grid,
+    only: Only | None,
+    address: str | None,
+    executor: ExecutorName,
+    cpus: int | None,
+    as_json: bool,
+) -> None:
+    from orchestrator.progress import Display
+    from orchestrator.sweep import run as run_grid
+
+    display = Display(err)
+    with display.watching():
+        result = run_grid(
+            grid,
+            executor=executor.value,
+            address=address,
+            num_cpus=cpus,
+            only=only,
+            observe=display.observer,
+            tell=display.tell,
+        )
+    _report_run(result, as_json)
+    if not result.ok:
+        raise typer.Exit(1)
+
+
+def _report_run(result: Result, as_json: bool) -> None:
+    from orchestrator.results import results_of
+    from workers.store import Store
+
+    if result.n_run == 0:
+        tell(f"nothing left to do: {result.grid.store} holds all of it")
+    elif result.ok:
+        tell(f"{result.n_run} cells done; results in {result.grid.store}")
+    else:
+        counts = f"{len(result.summary.failed)} failed, {len(result.summary.blocked)} blocked"
+        tell(f"{counts}; see: rib status {result.grid.store}")
+    results = results_of(Store(result.grid.store), result.grid)
+    chosen = Format.JSON if as_json else Format.TABLE
+    print_board(results, leaderboard_of(results), chosen, None)
+
+
+def _parse_only(text: str | None, grid: Grid) -> Only | None:
+    """Parse 'method=ft,downstream=v2,downstream=a'; the values of one key are alternatives."""
+    from workers.cell import BASELINE
+
+    if text is None:
+        return None
+    allowed = {
+        "model": [model.name for model in grid.models],
+        "downstream": list(grid.downstream),
+        "method": list(dict.fromkeys([BASELINE, *(entry.label for entry in grid.methods)])),
+        "seed": [str(seed) for seed in grid.seeds],
+    }
+    chosen: dict[str, set[str]] = {}
+    problems = []
+    for part in text.split(","):
+        key, _, value = (piece.strip() for piece in part.partition("="))
+        if key not in allowed:
+            problems.append(Problem("--only", f"unknown key {key!r}", nearest(key, allowed)))
+        elif value not in allowed[key]:
+            hint = nearest(value, allowed[key])
+            problems.append(Problem("--only", f"the grid has no {key} {value!r}", hint))
+        chosen.setdefault(key, set()).add(value)
+    if problems:
+        raise UserError(problems)
+    return {key: frozenset(values) for key, values in chosen.items()}

@@ -1,0 +1,112 @@
+"""Reading results: `rib matrix` and `rib report`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from orchestrator.cli.printing import JsonOption, print_json, print_table, write
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from orchestrator.results import Results
+
+app = typer.Typer()
+
+
+class Format(StrEnum):
+    """What a report is written as."""
+
+    TABLE = "table"
+    MD = "md"
+    CSV = "csv"
+    JSON = "json"
+
+
+SourceUri = Annotated[
+    str,
+    typer.Argument(metavar="STORE", help="A store, or a CSV or Parquet file of accuracies."),
+]
+IdOption = Annotated[
+    str | None, typer.Option("--id", help="Which set of a table is the in-distribution one.")
+]
+
+
+@app.command()
+def matrix(
+    source: SourceUri,
+    model: Annotated[str | None, typer.Option("--model", help="Only this model's.")] = None,
+    method: Annotated[str | None, typer.Option("--method", help="Only this method's.")] = None,
+    id_name: IdOption = None,
+    output: Annotated[Format, typer.Option("--format")] = Format.TABLE,
+    as_json: JsonOption = False,
+) -> None:
+    """Print the accuracy matrix of every model and method. Exit 1 when one has a hole."""
+    from orchestrator.report.matrices import matrices
+    from orchestrator.results import read_results
+
+    results = read_results(source, id_name)
+    found = matrices(results, model, method)
+    chosen = Format.JSON if as_json else output
+    if chosen is Format.JSON:
+        print_json([one.record() for one in found])
+    elif chosen is Format.CSV:
+        print(found[0].header() + "".join(one.csv() for one in found), end="")
+    else:
+        for one in found:
+            if chosen is Format.MD:
+                print(one.markdown())
+            else:
+                print_table(one.table())
+    if any(one.missing for one in found):
+        raise typer.Exit(1)
+
+
+@app.command()
+def report(
+    source: SourceUri,
+    output: Annotated[Format, typer.Option("--format")] = Format.TABLE,
+    out: Annotated[Path | None, typer.Option("--out", help="Write it to this file.")] = None,
+    id_name: IdOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Print the leaderboard: mRI and every RI. Exit 1 when an entry is incomplete."""
+    from orchestrator.results import read_results
+
+    results = read_results(source, id_name)
+    board = leaderboard_of(results)
+    print_board(results, board, Format.JSON if as_json else output, out)
+    if board["missing"].gt(0).any():
+        raise typer.Exit(1)
+
+
+def leaderboard_of(results: Results) -> pd.DataFrame:
+    """Rank what was read."""
+    from orchestrator.reduce import leaderboard
+
+    return leaderboard(results.accuracies, results.sets, results.expected)
+
+
+def print_board(results: Results, board: pd.DataFrame, form: Format, out: Path | None) -> None:
+    """Print a leaderboard, or write it to a file."""
+    from orchestrator.report import tables
+
+    if form is Format.TABLE:
+        table = tables.leaderboard_table(board, results.sets, f"{results.source}: mRI in points")
+        print_table(table, out)
+        return
+    writers: dict[Format, Callable[[], str]] = {
+        Format.MD: lambda: tables.leaderboard_markdown(board, results.sets),
+        Format.CSV: lambda: tables.to_csv(board),
+        Format.JSON: lambda: tables.to_json(board),
+    }
+    text = writers[form]()
+    if out is None:
+        print(text.rstrip("\n"))
+    else:
+        write(out, text.rstrip("\n") + "\n")
