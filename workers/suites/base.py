@@ -16,6 +16,14 @@ SplitKey = tuple[str | None, int | None]
 
 
 @dataclass(frozen=True)
+class Clause:
+    """A term of a data set's licence that a user has to acknowledge by name."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class DatasetSpec:
     """One data set of a suite: where it lies below the data root, and what should be there."""
 
@@ -26,10 +34,16 @@ class DatasetSpec:
     classes: tuple[str, ...] | None = None
     """The class ids that it holds, when fewer than the label space."""
     n_images: int | None = None
-    """How many images the published set has; None when unknown."""
+    """How many images the published set has, all splits together; None when unknown."""
+    n_classes: int | None = None
+    """How many classes it has, where `classes` does not say; all of the label space if None."""
+    n_indices: int | None = None
+    """How many label-space indices those map to, when more than one each."""
     derived_from: str | None = None
     """The data set whose images it was made from: tuning on one contaminates the other."""
     splits: tuple[SplitKey, ...] = ((None, None),)
+    no_tuning: Clause | None = None
+    """The clause that forbids to tune a model on it, if its licence has one."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """What its layout needs to know besides, such as the width of a border to crop."""
 
@@ -50,6 +64,8 @@ class Suite:
     """Models that come with the suite; their `weights` digest is filled in from the file."""
     id_train: DatasetSpec | None = None
     """ID images that no evaluation uses, where the suite has them."""
+    published: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """Published top-1 of models as they came: model -> evaluation set -> percent."""
     make: Callable[[Path], None] | None = None
     """Makes the suite's data below a root, for suites that can be made."""
 
