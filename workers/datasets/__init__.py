@@ -7,10 +7,11 @@ from pathlib import Path
 
 from workers import registry
 from workers.datasets.base import LAYOUTS, Dataset, Layout, Split
+from workers.datasets.counts import count_problems, mapping_problems
 from workers.errors import DataError, Problem
 from workers.suites.base import DatasetSpec, Suite
 
-__all__ = ["Dataset", "Split", "layouts", "read_dataset"]
+__all__ = ["Dataset", "Split", "layouts", "read_dataset", "read_folders"]
 
 
 @cache
@@ -22,16 +23,39 @@ def layouts() -> dict[str, Layout]:
     return LAYOUTS
 
 
-def read_dataset(suite: Suite, spec: DatasetSpec, root: Path) -> Dataset:
+def read_dataset(
+    suite: Suite, spec: DatasetSpec, root: Path, *, accept_counts: bool = False
+) -> Dataset:
     """Read one data set of a suite below the data root.
+
+    Args:
+        suite: that the set belongs to.
+        spec: what should be there.
+        root: the data root.
+        accept_counts: take another number of images than the published set has.
 
     Raises:
         DataError: with every problem found: folders missing or outside the label space, or
-            another number of images than the published set has.
+            another number of images, classes or label indices than the published set has.
     """
-    dataset = layouts()[spec.layout](root / spec.folder, spec, suite.space)
-    if spec.n_images is not None and len(dataset) != spec.n_images:
-        message = f"{len(dataset)} images, {spec.n_images} expected"
-        hint = "unpack the archive again: a download was cut short, or files were added"
-        raise DataError([Problem(str(root / spec.folder), message, hint)])
+    dataset = read_folders(suite, spec, root)
+    problems = mapping_problems(dataset)
+    if not accept_counts:
+        problems += count_problems(dataset)
+    if problems:
+        raise DataError(problems)
     return dataset
+
+
+def read_folders(suite: Suite, spec: DatasetSpec, root: Path) -> Dataset:
+    """Read one data set, whatever the number of its images and classes.
+
+    Raises:
+        DataError: with every folder that is missing, not readable or outside the label space.
+    """
+    try:
+        return layouts()[spec.layout](root / spec.folder, spec, suite.space)
+    except OSError as error:
+        where = str(error.filename or root / spec.folder)
+        message = f"cannot be read: {error.strerror or error}"
+        raise DataError([Problem(where, message)]) from error

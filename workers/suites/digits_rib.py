@@ -45,7 +45,15 @@ SUITE = Suite(
         DatasetSpec("a", "digits-a", classes=A_CLASSES, n_images=84),
         DatasetSpec("r", "digits-r", classes=R_CLASSES, n_images=484),
         DatasetSpec("sketch", "sketch", n_images=186),
-        DatasetSpec("objectnet", "objectnet-1.0", "objectnet", n_images=156, options={"border": 2}),
+        DatasetSpec(
+            "objectnet",
+            "objectnet-1.0",
+            "objectnet",
+            n_images=156,
+            n_classes=7,
+            n_indices=9,
+            options={"border": 2},
+        ),
         DatasetSpec("cartoon", "digits-cartoon", n_images=200, derived_from="val"),
         DatasetSpec("drawing", "digits-drawing", n_images=200, derived_from="val"),
         DatasetSpec(

@@ -214,7 +214,7 @@ def test_a_split_that_lacks_a_class_is_an_error(tmp_path: Path) -> None:
 
 # ---------------------------------------------------------------------------- objectnet
 
-OBJECTNET = DatasetSpec("o", "o", "objectnet", options={"border": 2})
+OBJECTNET = DatasetSpec("o", "o", "objectnet", n_classes=2, n_indices=4, options={"border": 2})
 FOLDER_LABELS = {"air_freshener": "Air freshener", "chair": "Chair", "mug": "Mug", "lamp": "Lamp"}
 NAMES = ["kit fox, Vulpes", "coffee mug", "folding chair", "rocking chair, rocker", "barber chair"]
 LINES = {"0": 4, "1": 2, "2": 1, "3": 0, "4": 3}
