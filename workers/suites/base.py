@@ -29,6 +29,9 @@ class DatasetSpec:
 
     name: str
     folder: str
+    """Where it lies below the data root, in upper or lower case: what its archive unpacks to."""
+    aliases: tuple[str, ...] = field(default=(), kw_only=True)
+    """Other places where people have it. More than one of all of them is an error, not a choice."""
     layout: str = "class_folders"
     """A name registered in `workers.datasets`."""
     classes: tuple[str, ...] | None = None
@@ -66,6 +69,8 @@ class Suite:
     """ID images that no evaluation uses, where the suite has them."""
     published: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     """Published top-1 of models as they came: model -> evaluation set -> percent."""
+    parameters: Mapping[str, int] = field(default_factory=dict)
+    """How many parameters models have whose weights are no file of the suite, for estimates."""
     make: Callable[[Path], None] | None = None
     """Makes the suite's data below a root, for suites that can be made."""
 
@@ -90,9 +95,7 @@ class Suite:
 
     def contaminates(self, downstream: str) -> tuple[str, ...]:
         """Return the evaluation sets that share their source images with a downstream set."""
-        source = self.dataset(downstream).derived_from
-        if source is None:
-            return ()
+        source = self.dataset(downstream).derived_from or downstream
         return tuple(
             spec.name
             for spec in self.evaluation_sets.values()
