@@ -1,4 +1,4 @@
-"""The pre-trained models of ImageNet-RIB (arXiv 2410.21582): timm's, with what they were trained on.
+"""The pre-trained models of ImageNet-RIB (arXiv 2410.21582): timm's, and what they were fed.
 
 A grid may name any other model of timm, too. These are known without importing timm, which takes
 seconds.
