@@ -19,6 +19,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
+from orchestrator.mixtures import mixtures
 from workers.errors import Problem, UserError, nearest
 
 BASELINE = "pretrained"
@@ -48,7 +49,11 @@ class ConflictingRows(ValueError):  # noqa: N818
 
 
 def accuracies_from_rows(
-    rows: pd.DataFrame, splits: Splits, scoring: Scoring = "masked"
+    rows: pd.DataFrame,
+    splits: Splits,
+    scoring: Scoring = "masked",
+    *,
+    mixed_data: bool = False,
 ) -> pd.DataFrame:
     """Reduce the store's final rows to one accuracy per cell and evaluation set.
 
@@ -57,13 +62,23 @@ def accuracies_from_rows(
     `splits` gives no accuracy (see `missing_splits`), never a shorter mean. Rows of sets and
     splits that `splits` does not name are left out.
 
+    Args:
+        rows: of the store's accuracy table.
+        splits: what each set's accuracy is made of.
+        scoring: which counts of correct predictions are meant.
+        mixed_data: take rows together that are of different copies of a set, or of different
+            weights of a model.
+
     Returns:
         Accuracies in percent, sorted by key.
 
     Raises:
+        UserError: rows are mixed and `mixed_data` does not allow it (see `orchestrator.mixtures`).
         ConflictingRows: rows of one key differ in their counts, or come from several cells.
         ValueError: a count is missing or outside 0..n_total, or n_total is 0.
     """
+    if not mixed_data and (mixed := mixtures(rows[rows["epoch"].isna()], splits)):
+        raise UserError(mixed)
     counted = _final_counts(rows)
     correct = counted[_CORRECT[scoring]]
     _check_counts(counted, correct)

@@ -208,6 +208,95 @@ def test_impossible_counts_raise(counts):
         reduced([row(seed=1), row(**counts)])
 
 
+# Rows of other data or other weights
+
+
+def refusal(rows: Sequence[dict[str, object]], **options: object) -> list[str]:
+    try:
+        reduced(rows, **options)
+    except UserError as error:
+        return [str(problem) for problem in error.problems]
+    return []
+
+
+def test_rows_of_two_copies_of_a_set_are_refused_with_what_there_is_of_each():
+    rows = [
+        *c_rows(dataset_digest="new"),
+        *c_rows(method="pretrained", downstream=None, dataset_digest="old", cell_id="base"),
+        *c_rows(seed=1, dataset_digest="new"),
+        row(dataset_digest="other"),
+        row(seed=1, dataset_digest="other"),
+    ]
+    assert refusal(rows) == [
+        "c: its rows are of different copies of this set: 8 rows of new, 4 rows of old (cells base)"
+        " (they must not be compared; --mixed-data does so all the same)"
+    ]
+    frame = accuracies_from_rows(pd.DataFrame(rows), SPLITS, mixed_data=True)
+    on_c = frame.loc[frame["eval_dataset"] == "c", "accuracy"]
+    assert on_c.tolist() == [40.0] * 3
+    assert refusal(rows, mixed_data=True) == []
+
+
+def test_one_cell_with_splits_of_two_copies_is_refused():
+    rows = c_rows(dataset_digest="new")
+    rows[2]["dataset_digest"] = "old"
+    (told,) = refusal(rows)
+    assert "3 rows of new, 1 rows of old (cells cell-ft-0)" in told
+
+
+def test_one_name_for_two_weights_is_refused():
+    rows = [
+        row(weights_digest="sha256:a"),
+        row(model="n", weights_digest="sha256:b"),
+        row(seed=1, weights_digest="sha256:b"),
+        row(seed=2, weights_digest=None),
+    ]
+    (told,) = refusal(rows)
+    assert told.startswith("m: its rows are of different weights of this model: 1 rows of sha256:a")
+    assert refusal(rows[1:]) == []
+
+
+def test_every_mixture_is_told_at_once_and_only_of_rows_that_count():
+    rows = [
+        row(dataset_digest="a", weights_digest="x"),
+        row(seed=1, dataset_digest="b", weights_digest="y"),
+        *c_rows(dataset_digest="a"),
+        *c_rows(seed=1, dataset_digest="b"),
+        row("left out", dataset_digest="a"),
+        row("left out", seed=1, dataset_digest="b"),
+        row(seed=2, dataset_digest="b", epoch=1),
+    ]
+    assert [told.partition(":")[0] for told in refusal(rows)] == ["c", "id", "m"]
+    assert refusal([rows[0], rows[-1], *rows[4:6]]) == []
+
+
+def test_the_cells_of_the_rarer_digests_are_named_up_to_three():
+    rows = [row(seed=n, dataset_digest="a") for n in range(9)]
+    rows += [row(seed=9 + n, dataset_digest="b", cell_id=f"z{n}") for n in range(5)]
+    (told,) = refusal(rows)
+    assert "9 rows of a, 5 rows of b (cells z0, z1, z2 and 2 more)" in told
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.sampled_from([None, "a", "b"]), min_size=9, max_size=9), st.booleans())
+def test_digests_are_refused_exactly_when_a_set_has_two(digests, encoded):
+    rows = [row(), row(seed=1), row(method="pretrained", downstream=None), *c_rows()]
+    rows += [row(seed=2), row(seed=3)]
+    for one, digest in zip(rows, digests, strict=True):
+        one["dataset_digest"] = digest
+    of_set = {"id": digests[:3] + digests[7:], "c": digests[3:7]}
+    mixed = [name for name, held in of_set.items() if {"a", "b"} <= set(held)]
+    frame = pd.DataFrame(rows)
+    if encoded:
+        frame = frame.astype({"dataset_digest": "category", "eval_dataset": "category"})
+    if not mixed:
+        accuracies_from_rows(frame, SPLITS)
+        return
+    with pytest.raises(UserError) as raised:
+        accuracies_from_rows(frame, SPLITS)
+    assert [problem.where for problem in raised.value.problems] == sorted(mixed)
+
+
 # Published tables
 
 
