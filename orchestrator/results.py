@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
 
+from orchestrator import canary
 from orchestrator.accuracies import accuracies_from_rows, read_accuracies
+from orchestrator.contamination import Contamination
 from orchestrator.grid import Grid, load_stored_grid
 from orchestrator.plan import expand
 from orchestrator.reduce import IMAGENET_RIB, SetNames, infer_sets
+from orchestrator.remarks import Remarks
 from workers.cell import Cell
 from workers.errors import Problem, UserError
 from workers.store import Store
@@ -31,6 +34,7 @@ class Results:
     """(model, method, seed) of every entry that the grid asks for; None for a published table."""
     n_short: int = 0
     """Rows that were scored on fewer images than their set has."""
+    remarks: Remarks = field(default_factory=Remarks)
 
 
 def read_results(source: str, id_name: str | None = None) -> Results:
@@ -64,7 +68,19 @@ def stored_grid(store: Store) -> Grid:
 def _from_table(path: Path, id_name: str | None) -> Results:
     accuracies = read_accuracies(path)
     known = [IMAGENET_RIB, *(set_names(suite) for suite in suites().values())]
-    return Results(str(path), accuracies, infer_sets(accuracies, known, id_name))
+    sets = infer_sets(accuracies, known, id_name)
+    return Results(str(path), accuracies, sets, remarks=_remarks_on_table(accuracies, sets))
+
+
+def _remarks_on_table(accuracies: pd.DataFrame, sets: SetNames) -> Remarks:
+    """Say of a published table what can be said: by the names of its sets and models alone."""
+    suite = next((suite for suite in suites().values() if set_names(suite) == sets), None)
+    models = list(dict.fromkeys(accuracies["model"]))
+    if suite is None:
+        return Remarks(tuple(canary.check(models, {}, {})))
+    published = {model: canary.figures_of(suite, model, sets.names) for model in models}
+    verdicts = canary.check(models, published, canary.measured_in_table(accuracies))
+    return Remarks(tuple(verdicts), Contamination.of(suite))
 
 
 def set_names(suite: Suite) -> SetNames:
@@ -91,7 +107,22 @@ def results_of(store: Store, grid: Grid) -> Results:
         sets=set_names(grid.suite),
         expected=entries(cells),
         n_short=int((rows["n_total"] < rows["n_expected"]).sum()),
+        remarks=Remarks(_verdicts(rows, grid), Contamination.of(grid.suite)),
     )
+
+
+def verdicts_of(store: Store, grid: Grid) -> tuple[canary.Verdict, ...]:
+    """Return how a grid's models, as they came, compare with what is published of them."""
+    columns = ["cell_id", "epoch", *canary.COLUMNS]
+    rows = store.scan("accuracy", columns).table.to_pandas()
+    baselines = {cell.cell_id: cell for cell in expand(grid) if cell.is_baseline}
+    return _verdicts(labelled(rows[rows["epoch"].isna()], baselines), grid)
+
+
+def _verdicts(rows: pd.DataFrame, grid: Grid) -> tuple[canary.Verdict, ...]:
+    measured = canary.measured_in_rows(rows, grid.suite.splits())
+    models = [model.name for model in grid.models]
+    return tuple(canary.check(models, canary.published_of(grid), measured))
 
 
 def labelled(rows: pd.DataFrame, cells: Mapping[str, Cell]) -> pd.DataFrame:

@@ -97,13 +97,14 @@ def print_board(results: Results, board: pd.DataFrame, form: Format, out: Path |
     from orchestrator.report import tables
 
     if form is Format.TABLE:
-        table = tables.leaderboard_table(board, results.sets, f"{results.source}: mRI in points")
-        print_table(table, out)
+        title = f"{results.source}: mRI in points"
+        print_table(tables.leaderboard_table(board, results.sets, title, results.remarks), out)
         return
+    frame = tables.leaderboard_frame(board, results.remarks)
     writers: dict[Format, Callable[[], str]] = {
-        Format.MD: lambda: tables.leaderboard_markdown(board, results.sets),
-        Format.CSV: lambda: tables.to_csv(board),
-        Format.JSON: lambda: tables.to_json(board),
+        Format.MD: lambda: tables.leaderboard_markdown(board, results.sets, results.remarks),
+        Format.CSV: lambda: tables.to_csv(frame),
+        Format.JSON: lambda: tables.to_json(frame),
     }
     text = writers[form]()
     if out is None:

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from orchestrator import reduce
 from orchestrator.reduce import SetNames
+from orchestrator.remarks import Remarks
 from orchestrator.report import tables
 from orchestrator.results import Results
 from workers.cell import BASELINE
@@ -28,6 +29,8 @@ class MatrixReport:
     baseline: pd.Series[float]
     improvement: pd.Series[float]
     mean_improvement: float
+    remarks: Remarks
+    """Of this model."""
 
     @property
     def title(self) -> str:
@@ -41,18 +44,20 @@ class MatrixReport:
 
     @property
     def _frame(self) -> pd.DataFrame:
-        frame = tables.matrix_frame(self.matrix, self.baseline, self.improvement)
+        frame = tables.matrix_frame(self.matrix, self.baseline, self.improvement, self.remarks)
         frame.insert(0, "method", self.method)
         frame.insert(0, "model", self.model)
-        return frame
+        return frame.assign(canary=self.remarks.verdict(self.model))
 
     def table(self) -> Table:
         return tables.matrix_table(
-            self.matrix, self.baseline, self.improvement, self.sets, self.title
+            self.matrix, self.baseline, self.improvement, self.sets, self.title, self.remarks
         )
 
     def markdown(self) -> str:
-        text = tables.matrix_markdown(self.matrix, self.baseline, self.improvement, self.sets)
+        text = tables.matrix_markdown(
+            self.matrix, self.baseline, self.improvement, self.sets, self.remarks
+        )
         return f"### {self.title}\n\n{text}"
 
     def header(self) -> str:
@@ -66,12 +71,13 @@ class MatrixReport:
     def record(self) -> dict[str, Any]:
         """Return the matrix for JSON."""
         mri = None if pd.isna(self.mean_improvement) else self.mean_improvement
-        rows = json.loads(tables.to_json(self._frame.drop(columns=["model", "method"])))
+        rows = json.loads(tables.to_json(self._frame.drop(columns=["model", "method", "canary"])))
         return {
             "model": self.model,
             "method": self.method,
             "mRI": mri,
             "missing": self.missing,
+            "canary": self.remarks.verdict(self.model),
             "rows": rows,
         }
 
@@ -113,4 +119,5 @@ def _matrix(results: Results, model: str, method: str) -> MatrixReport:
     baseline = reduce.baseline_row(results.accuracies, sets, model)
     improvement = reduce.robustness_improvement(matrix, baseline, sets)
     mean = reduce.mean_robustness_improvement(improvement, sets)
-    return MatrixReport(model, method, sets, matrix, baseline, improvement, mean)
+    remarks = results.remarks.of_model(model)
+    return MatrixReport(model, method, sets, matrix, baseline, improvement, mean, remarks)

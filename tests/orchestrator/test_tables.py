@@ -228,7 +228,7 @@ def test_csv_and_json_of_a_matrix(poster):
     frame = matrix_frame(*parts(poster, "ft"))
     header, pretrained, v2, *_ = to_csv(frame).splitlines()
     assert header.startswith("downstream,imagenet-1k,imagenet-v2,")
-    assert pretrained == ",79.2,66.4,15.0,38.0,28.0,25.7,66.2,39.1,56.0,"
+    assert pretrained == ",79.2,66.4,15.0,38.0,28.0,25.7,66.2,39.1,56.0,,"
     assert v2.startswith("imagenet-v2,78.4,,25.2,41.9,29.2,37.1,64.7,40.4,57.4,3.98571428571")
     records = json.loads(to_json(frame))
     assert len(records) == 9

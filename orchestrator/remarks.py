@@ -1,0 +1,32 @@
+"""What has to be said beside the numbers of a suite: the canary's verdicts, and contamination."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from orchestrator.canary import Verdict
+from orchestrator.contamination import Contamination
+
+
+@dataclass(frozen=True)
+class Remarks:
+    """What a table says besides its numbers."""
+
+    verdicts: tuple[Verdict, ...] = ()
+    """One per model."""
+    contamination: Contamination = field(default_factory=Contamination)
+
+    def verdict(self, model: str) -> str:
+        """Return what the canary says of a model, "" where it was not asked."""
+        return next((str(one) for one in self.verdicts if one.model == model), "")
+
+    def of_model(self, model: str) -> Remarks:
+        """Return what is to be said where one model is shown."""
+        return replace(self, verdicts=tuple(one for one in self.verdicts if one.model == model))
+
+    def canary_notes(self) -> list[str]:
+        """Say how models compare with what is published, those with one verdict in one line."""
+        by_verdict: dict[str, list[str]] = {}
+        for verdict in self.verdicts:
+            by_verdict.setdefault(str(verdict), []).append(verdict.model)
+        return [f"canary: {text}: {', '.join(names)}" for text, names in by_verdict.items()]
