@@ -8,6 +8,7 @@ from pathlib import Path
 from workers import registry
 from workers.datasets.base import LAYOUTS, Dataset, Layout, Split
 from workers.datasets.counts import count_problems, mapping_problems
+from workers.datasets.locate import locate
 from workers.errors import DataError, Problem
 from workers.suites.base import DatasetSpec, Suite
 
@@ -54,7 +55,7 @@ def read_folders(suite: Suite, spec: DatasetSpec, root: Path) -> Dataset:
         DataError: with every folder that is missing, not readable or outside the label space.
     """
     try:
-        return layouts()[spec.layout](root / spec.folder, spec, suite.space)
+        return layouts()[spec.layout](locate(spec, root), spec, suite.space)
     except OSError as error:
         where = str(error.filename or root / spec.folder)
         message = f"cannot be read: {error.strerror or error}"

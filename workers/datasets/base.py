@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from workers.errors import DataError, Problem, nearest
 from workers.labels import ClassMap, LabelSpace
 from workers.suites.base import DatasetSpec
 
-IMAGE_SUFFIXES = frozenset({".jpeg", ".jpg", ".png"})
+IMAGE_SUFFIXES = (".jpeg", ".jpg", ".png")
 
 
 @dataclass(frozen=True)
@@ -28,9 +29,16 @@ class Split:
     labels: tuple[int, ...]
     corruption: str | None = None
     severity: int | None = None
+    n_left_out: int = 0
+    """Images that are on the disk but not in `files`: they do not decode (`workers.leave_out`)."""
 
     def __len__(self) -> int:
         return len(self.files)
+
+    @property
+    def n_expected(self) -> int:
+        """Images that are on the disk, and should all be scored."""
+        return len(self) + self.n_left_out
 
 
 @dataclass(frozen=True)
@@ -43,7 +51,8 @@ class Dataset:
     border: int = 0
     """Pixels to crop on each side before anything else (ObjectNet's red border)."""
     ignored: tuple[str, ...] = field(default=())
-    """Folders that by the data set's own word are no class of the label space."""
+    """Folders that by the data set's own word are no part of it: ObjectNet's classes outside the
+    label space, ImageNet-C's extra corruptions."""
 
     def __len__(self) -> int:
         return sum(len(split) for split in self.splits)
@@ -54,9 +63,14 @@ class Dataset:
         text = hashlib.sha256()
         for split in self.splits:
             text.update(f"{split.corruption}/{split.severity}\n".encode())
-            for name, label in zip(split.files, split.labels, strict=True):
-                text.update(f"{name}\t{self.classes.targets[label]}\n".encode())
+            text.update(self._lines(split))
         return text.hexdigest()[:16]
+
+    def _lines(self, split: Split) -> bytes:
+        targets = self.classes.targets
+        files = zip(split.files, split.labels, strict=True)
+        lines = (f"{name}\t{targets[label]}\n" for name, label in files)
+        return "".join(lines).encode(errors="surrogateescape")
 
 
 Layout = Callable[[Path, DatasetSpec, LabelSpace], Dataset]
@@ -77,23 +91,26 @@ def layout(name: str) -> Callable[[Layout], Layout]:
 
 
 def folders_in(folder: Path) -> list[str]:
-    """Return the names of the folders in a folder, sorted; hidden ones left out.
+    """Return the names of the folders in a folder, sorted; what archivers leave is left out.
 
     Raises:
         DataError: when there is no such folder.
     """
     if not folder.is_dir():
         raise DataError([Problem(str(folder), "there is no such folder")])
-    return sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+    with os.scandir(folder) as entries:
+        return sorted(entry.name for entry in entries if _is_shown(entry.name) and entry.is_dir())
 
 
 def images_in(folder: Path) -> list[str]:
     """Return the names of the images directly in a folder, sorted."""
-    return sorted(
-        p.name
-        for p in folder.iterdir()
-        if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".")
-    )
+    with os.scandir(folder) as entries:
+        names = [entry.name for entry in entries]
+    return sorted(n for n in names if n.lower().endswith(IMAGE_SUFFIXES) and _is_shown(n))
+
+
+def _is_shown(name: str) -> bool:
+    return not name.startswith(".") and name != "__MACOSX"
 
 
 def check_folders(folder: Path, found: Sequence[str], expected: Iterable[str]) -> list[Problem]:
@@ -140,3 +157,17 @@ def read_split(
     if empty:
         raise DataError(empty)
     return Split(folder, tuple(files), tuple(labels), corruption, severity)
+
+
+Listings = dict[tuple[tuple[str, ...], tuple[int, ...]], Split]
+"""The splits read so far by their files and labels."""
+
+
+def share_listing(split: Split, known: Listings) -> Split:
+    """Return a split that holds the same tuples as an earlier one with the same files and labels.
+
+    ImageNet-C's 75 splits are alike: their names would otherwise take 75 times the memory, some
+    400 MB in every worker.
+    """
+    first = known.setdefault((split.files, split.labels), split)
+    return replace(split, files=first.files, labels=first.labels)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from workers.datasets.base import Dataset, check_folders, folders_in, layout, read_split
+from workers.datasets.locate import unwrap
 from workers.errors import DataError
 from workers.labels import LabelSpace, map_class_ids
 from workers.suites.base import DatasetSpec
@@ -18,6 +19,7 @@ from workers.suites.base import DatasetSpec
 def read(folder: Path, spec: DatasetSpec, space: LabelSpace) -> Dataset:
     """Read `<label index>/<image>`, for every index of the label space."""
     names = [str(index) for index in range(len(space))]
+    folder = unwrap(folder, names)
     if problems := check_folders(folder, folders_in(folder), names):
         raise DataError(problems)
     split = read_split(folder, [(name, index) for index, name in enumerate(names)])

@@ -217,7 +217,8 @@ def test_a_split_that_lacks_a_class_is_an_error(tmp_path: Path) -> None:
 OBJECTNET = DatasetSpec("o", "o", "objectnet", n_classes=2, n_indices=4, options={"border": 2})
 FOLDER_LABELS = {"air_freshener": "Air freshener", "chair": "Chair", "mug": "Mug", "lamp": "Lamp"}
 NAMES = ["kit fox, Vulpes", "coffee mug", "folding chair", "rocking chair, rocker", "barber chair"]
-LINES = {"0": 4, "1": 2, "2": 1, "3": 0, "4": 3}
+NAMES += [f"thing {line}" for line in range(5, 12)]
+LINES = {"0": 4, "1": 2, "2": 1, "3": 0, "4": 3} | {str(k): k for k in range(5, 12)}
 """PyTorch index -> line of NAMES: 0 barber, 1 folding, 2 mug, 3 fox, 4 rocking."""
 CLASSES = {"Chair": "folding chair; rocking chair, rocker; barber chair", "Mug": "coffee mug"}
 
@@ -286,9 +287,51 @@ def test_a_mapping_that_does_not_lead_all_the_way_is_an_error(tmp_path: Path) ->
 
 
 def test_a_mapping_beyond_the_label_list_is_an_error(tmp_path: Path) -> None:
-    put_objectnet(tmp_path, lines={"0": 4, "1": 2, "2": 9, "3": 0, "4": 3})
+    put_objectnet(tmp_path, lines={**LINES, "2": 12})
     (found,) = problems(OBJECTNET, tmp_path)
-    assert "'Mug' maps to 'coffee mug'" in found
+    assert "pytorch_to_imagenet_2012_id.json: should give each of the 12 lines" in found
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        {k: v for k, v in LINES.items() if k != "7"},
+        {**LINES, "12": 12},
+        {**{k: v for k, v in LINES.items() if k != "7"}, "77": 7},
+    ],
+)
+def test_a_label_index_without_a_line_is_an_error(tmp_path: Path, lines: dict[str, int]) -> None:
+    put_objectnet(tmp_path, lines=lines)
+    (found,) = problems(OBJECTNET, tmp_path)
+    assert "should number the label indices from 0 to 11" in found
+
+
+def test_two_label_indices_on_one_line_are_an_error(tmp_path: Path) -> None:
+    put_objectnet(tmp_path, lines={**LINES, "3": 1})
+    (found,) = problems(OBJECTNET, tmp_path)
+    assert "should give each of the 12 lines" in found
+
+
+def test_a_label_of_two_folders_is_an_error(tmp_path: Path) -> None:
+    put_objectnet(tmp_path, folder_labels={**FOLDER_LABELS, "lamp": "Mug"})
+    (found,) = problems(OBJECTNET, tmp_path)
+    assert "folder_to_objectnet_label.json: 'Mug' is the label of 2 folders" in found
+
+
+def test_lines_of_another_order_are_found_out_by_the_label_space_s_names(tmp_path: Path) -> None:
+    """Chair and Mug would both be mapped, and wrongly: a shifted list looks like any other."""
+    names = tuple(NAMES[line] for _, line in sorted((int(k), v) for k, v in LINES.items()))
+    suite = Suite("s", "1", LabelSpace(IDS, names), OBJECTNET, ())
+    put_objectnet(tmp_path)
+    assert len(read_dataset(suite, OBJECTNET, tmp_path)) == 4
+    shifted = {k: (line + 1) % 12 for k, line in LINES.items()}
+    (tmp_path / "o" / "mappings" / "pytorch_to_imagenet_2012_id.json").write_text(
+        json.dumps(shifted)
+    )
+    with pytest.raises(DataError) as caught:
+        read_dataset(suite, OBJECTNET, tmp_path)
+    assert len(caught.value.problems) == 4
+    assert "'Mug' maps to 'coffee mug', index 3, which is 'kit fox, Vulpes'" in str(caught.value)
 
 
 @pytest.mark.parametrize(
