@@ -14,6 +14,7 @@ from workers.errors import DataError, Problem
 from workers.evaluate import Score, evaluate
 from workers.images import ImageSource, Transform
 from workers.job import Job, Site
+from workers.leave_out import without_undecodable
 from workers.methods import FineTuning
 from workers.models import State, load_pretrained, state_of, transform_of, unpack_state
 from workers.recipe import Recipe
@@ -70,6 +71,13 @@ class Bench:
         return module
 
     def dataset(self, name: str) -> Dataset:
+        """Read a data set to score a model on."""
+        return self._read(name, name in self.site.skip_undecodable)
+
+    def _read(self, name: str, skip_undecodable: bool = False) -> Dataset:
+        if skip_undecodable:
+            threads = max(1, self.site.loader_workers)
+            return _read_sound(self.cell.suite, name, self.data_root, threads)
         return _read(self.cell.suite, name, self.data_root)
 
     def source(self, dataset: Dataset, splits: Sequence[Split] | None = None) -> ImageSource:
@@ -77,7 +85,7 @@ class Bench:
 
     def downstream(self) -> tuple[Dataset, ImageSource]:
         assert self.cell.downstream is not None, f"{self.cell} is not fine-tuned on anything"
-        dataset = self.dataset(self.cell.downstream)
+        dataset = self._read(self.cell.downstream, self.cell.skip_undecodable)
         return dataset, self.source(dataset)
 
     def id_train(self) -> tuple[Dataset, ImageSource]:
@@ -85,7 +93,7 @@ class Bench:
         if spec is None:
             message = "has no ID images that nothing is tested on"
             raise DataError([Problem(f"suite {self.suite.name}", message)])
-        dataset = self.dataset(spec.name)
+        dataset = self._read(spec.name)
         return dataset, self.source(dataset)
 
     def normalise(self, pixels: torch.Tensor) -> torch.Tensor:
@@ -117,3 +125,9 @@ class Bench:
 def _read(suite: str, name: str, data_root: Path) -> Dataset:
     """Read a data set's folders once per worker process."""
     return read_dataset(suites()[suite], suites()[suite].dataset(name), data_root)
+
+
+@lru_cache(maxsize=64)
+def _read_sound(suite: str, name: str, data_root: Path, threads: int) -> Dataset:
+    """Find the images of a data set that decode once per worker process."""
+    return without_undecodable(_read(suite, name, data_root), threads)

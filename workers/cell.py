@@ -84,9 +84,13 @@ class Cell:
     seed: int = 0
     parents: tuple[Cell, ...] = ()
     """The cells whose weights this one starts from, in the order its method names them."""
+    skip_undecodable: bool = False
+    """Whether it is trained without the images that do not decode, if there are any."""
 
     def identity(self) -> dict[str, Any]:
         """Return everything that decides the numbers, and nothing else."""
+        # Only when it was asked for: it came later than the ids of cells without it.
+        skips = {"skip_undecodable": True} if self.skip_undecodable else {}
         return {
             "suite": self.suite,
             "suite_version": self.suite_version,
@@ -98,6 +102,7 @@ class Cell:
             "recipe": None if self.recipe is None else dict(self.recipe),
             "seed": self.seed,
             "parents": [parent.cell_id for parent in self.parents],
+            **skips,
         }
 
     @cached_property

@@ -18,6 +18,8 @@ class Site:
     """CPU threads that torch computes with."""
     loader_workers: int = 0
     """Processes that decode images beside the main one; for sets too large for the cache."""
+    skip_undecodable: tuple[str, ...] = ()
+    """Evaluation sets that are scored without the images that do not decode."""
     git_commit: str = ""
     ray_version: str = ""
 

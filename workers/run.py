@@ -119,7 +119,7 @@ def score_set(bench: Bench, module: nn.Module, name: str) -> int:
                 "corruption": split.corruption,
                 "severity": split.severity,
                 **vars(score),
-                "n_expected": len(split),
+                "n_expected": split.n_expected,
                 "dataset_digest": dataset.digest,
                 "transform_digest": bench.transform.digest,
                 "precision": "fp32",
@@ -136,6 +136,9 @@ def score_set(bench: Bench, module: nn.Module, name: str) -> int:
 
 def describe(cell: Cell) -> Row:
     """Return the columns of an accuracy row that say which cell it is of."""
+    recipe = None if cell.recipe is None else dict(cell.recipe)
+    if recipe is not None and cell.skip_undecodable:
+        recipe["skip_undecodable"] = True
     return {
         "suite": cell.suite,
         "suite_version": cell.suite_version,
@@ -147,7 +150,7 @@ def describe(cell: Cell) -> Row:
         "seed": cell.seed,
         "cell_id": cell.cell_id,
         "hyperparameters": canonical_json(dict(cell.hyperparameters)),
-        "recipe": None if cell.recipe is None else canonical_json(dict(cell.recipe)),
+        "recipe": None if recipe is None else canonical_json(recipe),
     }
 
 
