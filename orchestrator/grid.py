@@ -13,6 +13,7 @@ from orchestrator.grid_file import (
     GridFile,
     ModelEntry,
     Resources,
+    Throughput,
     parse_grid_file,
     validate,
 )
@@ -56,6 +57,10 @@ class Grid:
     resources: Resources
     entries: tuple[ModelEntry, ...] = field(default=(), repr=False)
     """The model entries as they were written."""
+    acknowledge: tuple[str, ...] = ()
+    """Licence clauses that the user knows of, by name."""
+    throughput: Mapping[str, Throughput] = field(default_factory=dict)
+    """Images per second of models, as far as the user gives them."""
 
     @property
     def is_made(self) -> bool:
@@ -89,6 +94,10 @@ class Grid:
             "recipe": self.recipe.model_dump(mode="json"),
             "evaluate": list(self.evaluate),
             "resources": self.resources.model_dump(mode="json"),
+            "acknowledge": list(self.acknowledge),
+            "throughput": {
+                name: given.model_dump(mode="json") for name, given in self.throughput.items()
+            },
         }
         return yaml.safe_dump(value, sort_keys=False)
 
@@ -117,6 +126,8 @@ def resolve_grid(document: Document, store: str | None = None) -> Grid:
     downstream, evaluate = _sets(file, suite, document, problems)
     place = store or _store(file, document, problems)
     _no_repeats(file.seeds, "seeds", document, problems)
+    _check_clauses(file, suite, document, problems)
+    _check_throughput(file, document, problems)
     if problems or suite is None or root is None or file.name is None:
         raise UserError(problems)
     return Grid(
@@ -132,7 +143,21 @@ def resolve_grid(document: Document, store: str | None = None) -> Grid:
         evaluate=evaluate,
         resources=file.resources,
         entries=tuple(file.models or ()),
+        acknowledge=tuple(file.acknowledge),
+        throughput=file.throughput,
     )
+
+
+def with_acknowledged(grid: Grid, names: Sequence[str]) -> Grid:
+    """Return the grid with the clauses that a command line acknowledges.
+
+    Raises:
+        UserError: naming each that the suite does not have.
+    """
+    found = (clause_problem(name, grid.suite, "--acknowledge") for name in names)
+    if problems := [problem for problem in found if problem is not None]:
+        raise UserError(problems)
+    return replace(grid, acknowledge=tuple(dict.fromkeys((*grid.acknowledge, *names))))
 
 
 def with_digests(grid: Grid) -> Grid:
@@ -191,6 +216,36 @@ def _sets(
         _no_repeats(names, key, document, problems)
         chosen.append(names)
     return chosen[0], chosen[1]
+
+
+def _check_clauses(
+    file: GridFile, suite: Suite | None, document: Document, problems: list[Problem]
+) -> None:
+    if suite is None:
+        return
+    for index, name in enumerate(file.acknowledge):
+        problem = clause_problem(name, suite, document.where(("acknowledge", index)))
+        if problem is not None:
+            problems.append(problem)
+    _no_repeats(file.acknowledge, "acknowledge", document, problems)
+
+
+def clause_problem(name: str, suite: Suite, where: str) -> Problem | None:
+    """Say what is wrong with acknowledging a clause, if anything is."""
+    specs = suite.evaluation_sets.values()
+    known = {spec.no_tuning.name for spec in specs if spec.no_tuning is not None}
+    if name in known:
+        return None
+    hint = nearest(name, known) if known else f"no set of {suite.name} has one"
+    return Problem(where, f"unknown licence clause {name!r}", hint)
+
+
+def _check_throughput(file: GridFile, document: Document, problems: list[Problem]) -> None:
+    names = [entry.name for entry in file.models or ()]
+    for name in file.throughput if names else ():
+        if name not in names:
+            where = document.where(("throughput", name))
+            problems.append(Problem(where, f"the grid has no model {name!r}", nearest(name, names)))
 
 
 def _no_repeats(

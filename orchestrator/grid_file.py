@@ -74,6 +74,13 @@ class ModelEntry(_Section):
     transform: TransformOverrides = TransformOverrides()
 
 
+class Throughput(_Section):
+    """How fast one cell of a model goes, for the estimates of `rib plan`."""
+
+    train: float | None = Field(None, gt=0, description="images per second of fine-tuning")
+    evaluate: float | None = Field(None, gt=0, description="images per second of evaluation")
+
+
 class GridFile(_Section):
     """A grid file. What is required is checked in `orchestrator.grid`, with everything else."""
 
@@ -88,6 +95,8 @@ class GridFile(_Section):
     recipe: Recipe = Recipe()
     evaluate: Names = "all"
     resources: Resources = Resources()
+    acknowledge: list[NonEmpty] = []
+    throughput: dict[str, Throughput] = {}
 
 
 REQUIRED = ("name", "suite", "data_root", "models", "methods")
@@ -194,7 +203,12 @@ def _shown(given: Any) -> str:
 def _keys_at(section: type[BaseModel], location: Location) -> list[str]:
     """Return the keys that are allowed where an unknown one was found."""
     keys = list(section.model_fields)
-    for name, nested in (("recipe", Recipe), ("resources", Resources), ("models", ModelEntry)):
+    for name, nested in (
+        ("recipe", Recipe),
+        ("resources", Resources),
+        ("models", ModelEntry),
+        ("throughput", Throughput),
+    ):
         if len(location) > 1 and location[0] == name:
             keys = list(nested.model_fields)
     if "transform" in location[:-1]:

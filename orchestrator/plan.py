@@ -43,6 +43,11 @@ class Node:
         return not self.wanted
 
     @property
+    def has_to_train(self) -> bool:
+        """Whether running this cell tunes weights, as opposed to scoring or combining them."""
+        return self.cell.recipe is not None and not self.has_weights
+
+    @property
     def cost(self) -> float:
         """Cost in forward passes of one image."""
         training = TRAINING_COST * self.training_weight * self.training_images

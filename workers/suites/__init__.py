@@ -5,9 +5,9 @@ from __future__ import annotations
 from functools import cache
 
 from workers import registry
-from workers.suites.base import DatasetSpec, SplitKey, Suite
+from workers.suites.base import Clause, DatasetSpec, SplitKey, Suite
 
-__all__ = ["DatasetSpec", "SplitKey", "Suite", "suites"]
+__all__ = ["Clause", "DatasetSpec", "SplitKey", "Suite", "suites"]
 
 
 @cache
