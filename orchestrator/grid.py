@@ -61,6 +61,8 @@ class Grid:
     """Licence clauses that the user knows of, by name."""
     throughput: Mapping[str, Throughput] = field(default_factory=dict)
     """Images per second of models, as far as the user gives them."""
+    skip_undecodable: tuple[str, ...] = ()
+    """Sets that are scored and trained on without their images that do not decode."""
 
     @property
     def is_made(self) -> bool:
@@ -95,6 +97,7 @@ class Grid:
             "evaluate": list(self.evaluate),
             "resources": self.resources.model_dump(mode="json"),
             "acknowledge": list(self.acknowledge),
+            "skip_undecodable": list(self.skip_undecodable),
             "throughput": {
                 name: given.model_dump(mode="json") for name, given in self.throughput.items()
             },
@@ -123,7 +126,7 @@ def resolve_grid(document: Document, store: str | None = None) -> Grid:
     root = _data_root(file, document, problems)
     entries = _methods(file, document, problems)
     models = resolve_models(file, suite, root, document, problems)
-    downstream, evaluate = _sets(file, suite, document, problems)
+    downstream, evaluate, skipping = _sets(file, suite, document, problems)
     place = store or _store(file, document, problems)
     _no_repeats(file.seeds, "seeds", document, problems)
     _check_clauses(file, suite, document, problems)
@@ -145,6 +148,7 @@ def resolve_grid(document: Document, store: str | None = None) -> Grid:
         entries=tuple(file.models or ()),
         acknowledge=tuple(file.acknowledge),
         throughput=file.throughput,
+        skip_undecodable=skipping,
     )
 
 
@@ -196,13 +200,16 @@ def _store(file: GridFile, document: Document, problems: list[Problem]) -> str:
 
 def _sets(
     file: GridFile, suite: Suite | None, document: Document, problems: list[Problem]
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
+) -> list[tuple[str, ...]]:
+    """Return the sets to fine-tune on, to evaluate, and to read without undecodable images."""
     if suite is None:
-        return (), ()
+        return [(), (), ()]
+    every = tuple(suite.evaluation_sets)
     chosen = []
     for key, given, allowed in (
         ("downstream", file.downstream, suite.ood_names),
-        ("evaluate", file.evaluate, tuple(suite.evaluation_sets)),
+        ("evaluate", file.evaluate, every),
+        ("skip_undecodable", file.skip_undecodable, every),
     ):
         names = allowed if given == "all" else tuple(given)
         for index, name in enumerate(names):
@@ -215,7 +222,7 @@ def _sets(
                 problems.append(Problem(where, message, hint))
         _no_repeats(names, key, document, problems)
         chosen.append(names)
-    return chosen[0], chosen[1]
+    return chosen
 
 
 def _check_clauses(

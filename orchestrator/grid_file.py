@@ -96,6 +96,7 @@ class GridFile(_Section):
     evaluate: Names = "all"
     resources: Resources = Resources()
     acknowledge: list[NonEmpty] = []
+    skip_undecodable: list[NonEmpty] | Literal["all"] = []
     throughput: dict[str, Throughput] = {}
 
 

@@ -192,6 +192,7 @@ def _cell(
             recipe=grid.recipe.model_dump(mode="json") if entry.kind.trains else None,
             seed=seed,
             parents=parents,
+            skip_undecodable=entry.kind.trains and downstream in grid.skip_undecodable,
         )
     return cells[key]
 
