@@ -23,17 +23,23 @@ def locate(spec: DatasetSpec, root: Path) -> Path:
     Raises:
         DataError: when none is there, or several: all of them are named.
     """
-    names = (spec.folder, *spec.aliases)
-    places = list(dict.fromkeys(chain.from_iterable(_spellings(root, name) for name in names)))
-    # A place is left out when it only holds another one, or is the same by a link.
-    inner = [p for p in places if not any(p in other.parents for other in places)]
-    distinct = {place.resolve(): place for place in reversed(inner)}
-    if len(distinct) > 1:
-        raise DataError([ambiguous(spec.name, list(reversed(distinct.values())))])
-    if not distinct:
+    found = places(spec, root)
+    if len(found) > 1:
+        raise DataError([ambiguous(spec.name, found)])
+    if not found:
         hint = f"nor is there {', '.join(spec.aliases)} in {root}" if spec.aliases else ""
         raise DataError([Problem(str(root / spec.folder), "there is no such folder", hint)])
-    return next(iter(distinct.values()))
+    return found[0]
+
+
+def places(spec: DatasetSpec, root: Path) -> list[Path]:
+    """Return every folder below the root that could be a data set's."""
+    names = (spec.folder, *spec.aliases)
+    found = list(dict.fromkeys(chain.from_iterable(_spellings(root, name) for name in names)))
+    # A place is left out when it only holds another one, or is the same by a link.
+    inner = [p for p in found if not any(p in other.parents for other in found)]
+    distinct = {place.resolve(): place for place in reversed(inner)}
+    return list(reversed(distinct.values()))
 
 
 def unwrap(folder: Path, expected: Collection[str]) -> Path:
