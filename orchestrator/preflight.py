@@ -27,7 +27,8 @@ def preflight(grid: Grid, plan: Plan) -> None:
     datasets = _read_datasets(grid, plan, problems)
     if sum(len(dataset) for dataset in datasets) <= DECODE_LIMIT:
         for dataset in datasets:
-            problems += undecodable(dataset)
+            if dataset.spec.name not in grid.skip_undecodable:
+                problems += undecodable(dataset)
     problems += _unfit_models(grid, plan)
     if problems:
         raise UserError(problems)
