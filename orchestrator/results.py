@@ -111,6 +111,11 @@ def results_of(store: Store, grid: Grid) -> Results:
     )
 
 
+def remarks_of(store: Store, grid: Grid) -> Remarks:
+    """Return what is to be said of a grid's cells besides their numbers."""
+    return Remarks(verdicts_of(store, grid), Contamination.of(grid.suite))
+
+
 def verdicts_of(store: Store, grid: Grid) -> tuple[canary.Verdict, ...]:
     """Return how a grid's models, as they came, compare with what is published of them."""
     columns = ["cell_id", "epoch", *canary.COLUMNS]

@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from orchestrator.plan import Node, Plan
+from orchestrator.remarks import Remarks
 
 STATES = ("done", "running", "waiting", "failed", "diverged", "blocked")
 
@@ -47,6 +48,20 @@ def cell_states(plan: Plan, attempts: pd.DataFrame) -> pd.DataFrame:
                 if rows[descendant]["state"] == "waiting":
                     rows[descendant] |= {"state": "blocked", "blocked_by": cell_id}
     return pd.DataFrame(list(rows.values()), columns=COLUMNS)
+
+
+def with_remarks(states: pd.DataFrame, remarks: Remarks) -> pd.DataFrame:
+    """Put the remarks beside each cell, for programs.
+
+    Returns:
+        The rows of `cell_states` with the columns canary (the verdict on the cell's model) and
+        contaminated (the evaluation sets whose accuracy is, in this cell).
+    """
+    contaminated = [list(remarks.contamination.sets(name)) for name in states["downstream"]]
+    return states.assign(
+        canary=states["model"].map(remarks.verdict),
+        contaminated=pd.Series(contaminated, states.index, dtype=object),
+    )
 
 
 def _row(node: Node, is_to_do: bool, last: dict[str, Any]) -> dict[str, Any]:

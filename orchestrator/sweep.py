@@ -9,15 +9,22 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from orchestrator import canary, licence
 from orchestrator.driver import Driver, Observer, Summary
+from orchestrator.estimate import Estimates, make_estimates, measured_speeds
 from orchestrator.executor import Executor, InlineExecutor
 from orchestrator.grid import Grid, with_digests
 from orchestrator.grid_file import Resources
 from orchestrator.plan import Only, Plan, make_plan
 from orchestrator.preflight import preflight
+from orchestrator.remarks import Remarks
+from orchestrator.results import verdicts_of
+from workers.cell import BASELINE
 from workers.errors import Problem, UserError
 from workers.job import Site
 from workers.store import Committed, Store
+
+BASELINES: Only = {"method": frozenset({BASELINE})}
 
 
 @dataclass(frozen=True)
@@ -30,10 +37,12 @@ class Result:
     summary: Summary
     n_run: int
     """Cells that were to do when the run started."""
+    complaints: tuple[str, ...] = ()
+    """What the canary says against fine-tuning; the run has then stopped before it."""
 
     @property
     def ok(self) -> bool:
-        return self.summary.ok and not self.plan.todo
+        return self.summary.ok and not self.plan.todo and not self.complaints
 
 
 def read_plan(grid: Grid, only: Only | None = None) -> Plan:
@@ -45,6 +54,17 @@ def read_plan(grid: Grid, only: Only | None = None) -> Plan:
     store = Store(grid.store)
     store.check(grid.suite.name, grid.suite.version)
     return make_plan(grid, store.committed(), only)
+
+
+def read_estimates(grid: Grid, plan: Plan) -> Estimates:
+    """Return what is known of how long a plan's cells take and how large their checkpoints are."""
+    store = Store(grid.store)
+    if not store.exists:
+        return make_estimates(grid, {})
+    history = store.scan("history", ["cell_id", "n_total", "seconds"]).table
+    timed = ["cell_id", "n_total", "started_at", "finished_at"]
+    accuracy = store.scan("accuracy", timed).table
+    return make_estimates(grid, measured_speeds(plan, history.to_pandas(), accuracy.to_pandas()))
 
 
 def make_data(grid: Grid, tell: Callable[[str], None] = lambda _: None) -> Grid:
@@ -64,6 +84,7 @@ def run(
     address: str | None = None,
     num_cpus: int | None = None,
     only: Only | None = None,
+    with_canary: bool = False,
     observe: Callable[[Plan], Observer] = lambda _: lambda _: None,
     tell: Callable[[str], None] = lambda _: None,
 ) -> Result:
@@ -75,7 +96,9 @@ def run(
         address: of a Ray cluster; None for one embedded in this process.
         num_cpus: of the embedded cluster; None for all of this machine's.
         only: which cells to run.
-        observe: makes the driver's observer once the plan is known.
+        with_canary: run the baselines first, and nothing else when one of them does not agree
+            with what is published of it.
+        observe: makes the driver's observer once a plan is known.
         tell: is told in words of what happens before the first cell.
 
     Raises:
@@ -83,22 +106,48 @@ def run(
     """
     store = Store(grid.store)
     store.check(grid.suite.name, grid.suite.version)
-    grid = make_data(grid, tell)
     committed = store.committed()
+    # Before anything is written; only its data's being made changes what this looks at.
+    licence.check_acknowledged(grid, make_plan(grid, committed, only))
+    grid = make_data(grid, tell)
     plan = make_plan(grid, committed, only)
+    n_run = len(plan.todo)
     if not plan.todo:
-        return Result(grid, plan, Summary(), 0)
+        complaints = canary_complaints(store, grid, tell) if with_canary else ()
+        return Result(grid, plan, Summary(), n_run, complaints)
     preflight(grid, plan)
-    tell(f"{len(plan.todo)} of {len(plan.nodes)} cells to run")
+    tell(f"{n_run} of {len(plan.nodes)} cells to run")
     workers = open_executor(executor, grid, address, num_cpus)
+    complaints = ()
     try:
         take_up(store, grid, committed)
-        attempts = close_stale_attempts(store)
-        summary = Driver(plan, workers, store, observe(plan), attempts).run()
+        if with_canary:
+            summary = drive(make_plan(grid, committed, BASELINES), workers, store, observe)
+            complaints = canary_complaints(store, grid, tell)
+            plan = make_plan(grid, store.committed(), only)
+        if not complaints:
+            summary = drive(plan, workers, store, observe)
     finally:
         workers.close()
     # What counts is not what the workers said but what can be read back.
-    return Result(grid, make_plan(grid, store.committed(), only), summary, len(plan.todo))
+    return Result(grid, make_plan(grid, store.committed(), only), summary, n_run, complaints)
+
+
+def drive(
+    plan: Plan, workers: Executor, store: Store, observe: Callable[[Plan], Observer]
+) -> Summary:
+    """Run what is to do of a plan, whatever an earlier driver left running."""
+    if not plan.todo:
+        return Summary()
+    return Driver(plan, workers, store, observe(plan), close_stale_attempts(store)).run()
+
+
+def canary_complaints(store: Store, grid: Grid, tell: Callable[[str], None]) -> tuple[str, ...]:
+    """Tell how the baselines compare with what is published; return what speaks against them."""
+    verdicts = verdicts_of(store, grid)
+    for note in Remarks(verdicts).canary_notes():
+        tell(note)
+    return tuple(canary.complaints(verdicts, grid.suite))
 
 
 def open_executor(
@@ -112,6 +161,7 @@ def open_executor(
         data_root=str(grid.data_root),
         threads=max(1, int(resources.cpus) - resources.loader_workers),
         loader_workers=resources.loader_workers,
+        skip_undecodable=grid.skip_undecodable,
         git_commit=git_commit(),
     )
     if kind == "inline":

@@ -41,6 +41,14 @@ ExecutorOption = Annotated[ExecutorName, typer.Option("--executor", help="Where 
 CpusOption = Annotated[
     int | None, typer.Option("--cpus", min=1, help="CPUs of the Ray that is started here.")
 ]
+CanaryOption = Annotated[
+    bool,
+    typer.Option("--canary", help="Stop before any fine-tuning if a baseline is not as published."),
+]
+AcknowledgeOption = Annotated[
+    list[str] | None,
+    typer.Option("--acknowledge", metavar="CLAUSE", help="A licence clause that you know of."),
+]
 
 
 @app.command()
@@ -52,14 +60,15 @@ def plan(
 ) -> None:
     """Show what a grid is: its cells, its edges, what is done and what is left."""
     from orchestrator.report.plans import plan_summary, plan_table
-    from orchestrator.sweep import read_plan
+    from orchestrator.sweep import read_estimates, read_plan
 
     loaded = load(grid, store)
     made = read_plan(loaded, _parse_only(only, loaded))
+    estimates = read_estimates(loaded, made)
     if as_json:
-        print_json(plan_summary(loaded, made))
+        print_json(plan_summary(loaded, made, estimates))
     else:
-        print_table(plan_table(loaded, made))
+        print_table(plan_table(loaded, made, estimates))
 
 
 @app.command()
@@ -70,11 +79,14 @@ def run(
     address: AddressOption = None,
     executor: ExecutorOption = ExecutorName.RAY,
     cpus: CpusOption = None,
+    canary: CanaryOption = False,
+    acknowledge: AcknowledgeOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Run what is missing of a grid, and print the leaderboard."""
     loaded = load(grid, store)
-    _run(loaded, _parse_only(only, loaded), address, executor, cpus, as_json)
+    chosen = _parse_only(only, loaded)
+    _run(loaded, chosen, address, executor, cpus, canary, acknowledge, as_json)
 
 
 @app.command()
@@ -83,10 +95,12 @@ def resume(
     address: AddressOption = None,
     executor: ExecutorOption = ExecutorName.RAY,
     cpus: CpusOption = None,
+    canary: CanaryOption = False,
+    acknowledge: AcknowledgeOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Go on with the grid of a store; needs nothing but the store."""
-    _run(load_stored(store), None, address, executor, cpus, as_json)
+    _run(load_stored(store), None, address, executor, cpus, canary, acknowledge, as_json)
 
 
 @app.command()
@@ -95,7 +109,8 @@ def status(store: StoreUri, as_json: JsonOption = False) -> None:
     from orchestrator.plan import make_plan
     from orchestrator.report.plans import status_tables
     from orchestrator.report.tables import to_json
-    from orchestrator.status import cell_states
+    from orchestrator.results import remarks_of
+    from orchestrator.status import cell_states, with_remarks
     from workers.store import Store
 
     opened = Store(store)
@@ -103,10 +118,11 @@ def status(store: StoreUri, as_json: JsonOption = False) -> None:
     committed = opened.committed()
     attempts = opened.scan("attempts")
     states = cell_states(make_plan(loaded, committed), attempts.table.to_pandas())
+    remarks = remarks_of(opened, loaded)
     if as_json:
-        print(to_json(states))
+        print(to_json(with_remarks(states, remarks)))
     else:
-        for table in status_tables(loaded, states):
+        for table in status_tables(loaded, states, remarks):
             print_table(table)
     damaged = (*committed.damaged, *attempts.damaged)
     for name in damaged:
@@ -136,19 +152,23 @@ def _run(
     address: str | None,
     executor: ExecutorName,
     cpus: int | None,
+    with_canary: bool,
+    acknowledge: list[str] | None,
     as_json: bool,
 ) -> None:
+    from orchestrator.grid import with_acknowledged
     from orchestrator.progress import Display
     from orchestrator.sweep import run as run_grid
 
     display = Display(err)
     with display.watching():
         result = run_grid(
-            grid,
+            with_acknowledged(grid, acknowledge or []),
             executor=executor.value,
             address=address,
             num_cpus=cpus,
             only=only,
+            with_canary=with_canary,
             observe=display.observer,
             tell=display.tell,
         )
@@ -161,7 +181,11 @@ def _report_run(result: Result, as_json: bool) -> None:
     from orchestrator.results import results_of
     from workers.store import Store
 
-    if result.n_run == 0:
+    for line in result.complaints:
+        tell(f"rib: {line}")
+    if result.complaints:
+        tell(f"stopped: nothing more is fine-tuned; see: rib status {result.grid.store}")
+    elif result.n_run == 0:
         tell(f"nothing left to do: {result.grid.store} holds all of it")
     elif result.ok:
         tell(f"{result.n_run} cells done; results in {result.grid.store}")

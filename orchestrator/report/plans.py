@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import pandas as pd
@@ -9,16 +10,22 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
+from orchestrator import licence
+from orchestrator.contamination import Contamination
+from orchestrator.estimate import Estimates
 from orchestrator.grid import Grid
 from orchestrator.plan import Node, Plan
+from orchestrator.remarks import Remarks
 from orchestrator.status import STATES
 
 _NAMED_FAILURES = 20
+_NAMED_MODELS = 3
 
 
-def plan_summary(grid: Grid, plan: Plan) -> dict[str, Any]:
+def plan_summary(grid: Grid, plan: Plan, estimates: Estimates) -> dict[str, Any]:
     """Return a plan in numbers, and each of its cells; for JSON."""
-    todo = [plan.nodes[cell_id] for cell_id in plan.nodes if cell_id in plan.todo]
+    todo = _todo(plan, plan.nodes.values())
+    contamination = Contamination.of(grid.suite)
     return {
         "grid": grid.name,
         "suite": f"{grid.suite.name} version {grid.suite.version}",
@@ -31,18 +38,40 @@ def plan_summary(grid: Grid, plan: Plan) -> dict[str, Any]:
         "to_run": len(todo),
         "training_images": sum(node.training_images for node in todo),
         "evaluation_images": sum(node.evaluation_images for node in todo),
-        "checkpoint_bytes": checkpoint_bytes(grid, todo),
-        "todo": [_describe(node, plan) for node in todo],
+        "checkpoint_bytes": estimates.checkpoint_bytes(todo),
+        "checkpoint_bytes_unknown_of": estimates.without_size(todo),
+        "device": estimates.device,
+        "device_hours": estimates.hours(todo),
+        "device_hours_unknown_of": estimates.without_speed(todo),
+        "images_per_second": {name: vars(speed) for name, speed in estimates.speeds.items()},
+        "clauses": [
+            {
+                "name": one.clause.name,
+                "reason": one.clause.reason,
+                "downstream": list(one.sets),
+                "cells": one.n_cells,
+                "acknowledged": one.is_acknowledged,
+            }
+            for one in licence.restrictions(grid, plan)
+        ],
+        "todo": [
+            {
+                **_describe(node, plan),
+                "contaminated": list(contamination.sets(node.cell.downstream)),
+                "clause": _clause_name(node, grid),
+            }
+            for node in todo
+        ],
     }
 
 
-def checkpoint_bytes(grid: Grid, todo: list[Node]) -> int:
-    """Return the disk space of the checkpoints to come: each as large as its model's weights."""
-    sizes = {}
-    for model in grid.models:
-        path = None if model.file is None else grid.data_root / model.file
-        sizes[model.name] = path.stat().st_size if path is not None and path.is_file() else 0
-    return sum(sizes[node.cell.model.name] for node in todo if not node.has_weights)
+def _todo(plan: Plan, nodes: Iterable[Node]) -> list[Node]:
+    return [node for node in nodes if node.cell.cell_id in plan.todo]
+
+
+def _clause_name(node: Node, grid: Grid) -> str | None:
+    clause = licence.clause_of(node, grid.suite)
+    return None if clause is None else clause.name
 
 
 def _describe(node: Node, plan: Plan) -> dict[str, Any]:
@@ -60,43 +89,89 @@ def _describe(node: Node, plan: Plan) -> dict[str, Any]:
     }
 
 
-def plan_table(grid: Grid, plan: Plan) -> Table:
+def plan_table(grid: Grid, plan: Plan, estimates: Estimates) -> Table:
     """Lay out a plan: a row per model and method, and the totals below."""
-    summary = plan_summary(grid, plan)
-    table = Table(title=f"{grid.name}: {summary['suite']}", title_justify="left", box=SIMPLE_HEAD)
+    title = f"{grid.name}: {grid.suite.name} version {grid.suite.version}"
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.caption_justify = "left"
-    table.add_column("model")
+    table.add_column("model", overflow="fold")
     table.add_column("method")
-    for header in ("cells", "done", "to run", "images to train on", "to evaluate"):
+    hours = f"{estimates.device}-hours"
+    for header in ("cells", "done", "to run", "images to\ntrain on", "to\nevaluate", hours):
         table.add_column(header, justify="right")
     for (model, method), nodes in _grouped(plan).items():
-        todo = [node for node in nodes if node.cell.cell_id in plan.todo]
+        todo = _todo(plan, nodes)
         name = method + (" (prerequisite)" if nodes[0].is_prerequisite else "")
+        is_restricted = any(licence.clause_of(node, grid.suite) for node in todo)
         table.add_row(
             Text(model),
             Text(name),
             str(len(nodes)),
             str(len(nodes) - len(todo)),
-            str(len(todo)),
+            f"{len(todo)}{licence.MARK if is_restricted else ''}",
             f"{sum(node.training_images for node in todo):,}",
             f"{sum(node.evaluation_images for node in todo):,}",
+            _hours(estimates.hours(todo)),
         )
-    table.caption = Text(_totals(summary))
+    table.caption = Text("\n".join([*_totals(grid, plan, estimates), *_clauses(grid, plan)]))
     return table
 
 
-def _totals(summary: dict[str, Any]) -> str:
+def _totals(grid: Grid, plan: Plan, estimates: Estimates) -> list[str]:
+    todo = _todo(plan, plan.nodes.values())
+    prerequisites = sum(node.is_prerequisite for node in plan.nodes.values())
     lines = [
-        f"{summary['cells']} cells ({summary['prerequisites']} prerequisites), "
-        f"{summary['edges']} edges; {summary['done']} done, {summary['to_run']} to run",
-        f"{summary['training_images']:,} images to train on, "
-        f"{summary['evaluation_images']:,} to evaluate, "
-        f"{summary['checkpoint_bytes'] / 2**20:,.0f} MiB of checkpoints to come",
-        f"store: {summary['store']}",
+        f"{len(plan.nodes)} cells ({prerequisites} prerequisites), {plan.n_edges} edges; "
+        f"{len(plan.nodes) - len(todo)} done, {len(todo)} to run",
+        f"{sum(node.training_images for node in todo):,} images to train on, "
+        f"{sum(node.evaluation_images for node in todo):,} to evaluate",
+        f"{_size(estimates.checkpoint_bytes(todo))} of checkpoints to come"
+        + _but(estimates.without_size(todo), ", those of {} not counted: no size is known"),
+        _total_hours(estimates, todo),
+        f"store: {grid.store}",
     ]
-    if not summary["data_is_made"]:
+    if not grid.is_made:
         lines.append("the suite's data is not made yet: rib run makes it, or rib data make")
-    return "\n".join(lines)
+    return lines
+
+
+def _total_hours(estimates: Estimates, todo: list[Node]) -> str:
+    hours = estimates.hours(todo)
+    if hours is not None:
+        return f"about {_hours(hours)} {estimates.device}-hours at the images per second known"
+    missing = estimates.without_speed(todo)
+    text = f"{estimates.device}-hours: no images per second known"
+    return text + _but(missing, " of {}: give `throughput` in the grid")
+
+
+def _clauses(grid: Grid, plan: Plan) -> list[str]:
+    lines = []
+    for one in licence.restrictions(grid, plan):
+        text = f"{licence.MARK} {one}: {one.clause.reason}. "
+        if one.is_acknowledged:
+            lines.append(f"{text}Acknowledged.")
+        else:
+            what_to_do = licence.how_to_acknowledge(one.clause)
+            lines.append(f"{text}rib run starts nothing: {what_to_do}")
+    return lines
+
+
+def _but(models: list[str], text: str) -> str:
+    """Name some models in a text; "" when there is none."""
+    if not models:
+        return ""
+    more = f" and {len(models) - _NAMED_MODELS} more" if len(models) > _NAMED_MODELS else ""
+    return text.format(", ".join(models[:_NAMED_MODELS]) + more)
+
+
+def _hours(hours: float | None) -> str:
+    if hours is None:
+        return "—"
+    return f"{hours:,.0f}" if hours >= 10 else f"{hours:.2g}"
+
+
+def _size(n_bytes: int) -> str:
+    return f"{n_bytes / 2**30:,.0f} GiB" if n_bytes >= 10 * 2**30 else f"{n_bytes / 2**20:,.0f} MiB"
 
 
 def _grouped(plan: Plan) -> dict[tuple[str, str], list[Node]]:
@@ -106,9 +181,11 @@ def _grouped(plan: Plan) -> dict[tuple[str, str], list[Node]]:
     return groups
 
 
-def status_tables(grid: Grid, states: pd.DataFrame) -> list[Table]:
+def status_tables(grid: Grid, states: pd.DataFrame, remarks: Remarks) -> list[Table]:
     """Lay out how far a grid is: counts by model and method, then what failed and why."""
     counts = Table(title=f"{grid.name} in {grid.store}", title_justify="left", box=SIMPLE_HEAD)
+    counts.caption_justify = "left"
+    counts.caption = Text("\n".join(remarks.canary_notes()))
     counts.add_column("model")
     counts.add_column("method")
     for state in STATES:

@@ -1,0 +1,176 @@
+"""What a plan will take: hours of a device, and disk for checkpoints.
+
+Hours come from images per second, and those from the store's own rows, else from the grid; where
+neither has them there is no estimate. Starting a cell, a method's preparations and the first
+reading of a data set are not in them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+import pandas as pd
+
+from orchestrator.grid import Grid
+from orchestrator.grid_file import Throughput
+from orchestrator.plan import Node, Plan
+from workers.cell import Model
+
+BYTES_PER_PARAMETER = 4
+"""Checkpoints are float32."""
+
+SECONDS_PER_HOUR = 3600.0
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Images per second of one cell; None where it is not known."""
+
+    train: float | None = None
+    """In plain fine-tuning; a method that costs twice as much has half of it."""
+    evaluate: float | None = None
+
+    def seconds(self, node: Node) -> float | None:
+        """Return how long a cell takes; None when it needs a speed that is not known."""
+        total = 0.0
+        for images, per_second in (
+            (node.training_weight * node.training_images, self.train),
+            (node.evaluation_images, self.evaluate),
+        ):
+            if images and per_second is None:
+                return None
+            if images and per_second is not None:
+                total += images / per_second
+        return total
+
+
+@dataclass(frozen=True)
+class Estimates:
+    """What is needed to say what cells take."""
+
+    speeds: Mapping[str, Speed] = field(default_factory=dict)
+    """Of models; one that is not here has no speed that is known."""
+    checkpoints: Mapping[str, int] = field(default_factory=dict)
+    """Bytes of a model's checkpoint; one that is not here has no size that is known."""
+    device: str = "CPU"
+    """`GPU` or `CPU`: what hours are counted in."""
+    devices: float = 1.0
+    """How many of them a cell has while it runs."""
+
+    def hours(self, nodes: Iterable[Node]) -> float | None:
+        """Return the device-hours of cells; None when that of any is not known."""
+        seconds = [self._speed(node).seconds(node) for node in nodes]
+        known = [one for one in seconds if one is not None]
+        if len(known) < len(seconds):
+            return None
+        return sum(known) * self.devices / SECONDS_PER_HOUR
+
+    def without_speed(self, nodes: Iterable[Node]) -> list[str]:
+        """Name the models for whose cells there is no estimate of hours."""
+        return _names(node for node in nodes if self._speed(node).seconds(node) is None)
+
+    def checkpoint_bytes(self, nodes: Iterable[Node]) -> int:
+        """Return the disk that the cells' checkpoints will take, those of unknown size left out."""
+        made = (node for node in nodes if not node.has_weights)
+        return sum(self.checkpoints.get(node.cell.model.name, 0) for node in made)
+
+    def without_size(self, nodes: Iterable[Node]) -> list[str]:
+        """Name the models whose checkpoints are of unknown size."""
+        made = (node for node in nodes if not node.has_weights)
+        return _names(node for node in made if node.cell.model.name not in self.checkpoints)
+
+    def _speed(self, node: Node) -> Speed:
+        return self.speeds.get(node.cell.model.name, Speed())
+
+
+def _names(nodes: Iterable[Node]) -> list[str]:
+    return list(dict.fromkeys(node.cell.model.name for node in nodes))
+
+
+def make_estimates(grid: Grid, measured: Mapping[str, Speed]) -> Estimates:
+    """Return what is known of a grid's models; looks at the size of weights files."""
+    sizes = {model.name: checkpoint_size(model, grid) for model in grid.models}
+    on_gpus = grid.resources.gpus > 0
+    return Estimates(
+        known_speeds(grid.throughput, measured),
+        {name: size for name, size in sizes.items() if size is not None},
+        "GPU" if on_gpus else "CPU",
+        grid.resources.gpus if on_gpus else grid.resources.cpus,
+    )
+
+
+def known_speeds(
+    given: Mapping[str, Throughput], measured: Mapping[str, Speed]
+) -> dict[str, Speed]:
+    """Take what was measured, and where nothing was, what the grid gives."""
+    speeds = {}
+    for name in {**given, **measured}:
+        seen, told = measured.get(name, Speed()), given.get(name, Throughput())
+        speeds[name] = Speed(seen.train or told.train, seen.evaluate or told.evaluate)
+    return speeds
+
+
+def measured_speeds(plan: Plan, history: pd.DataFrame, accuracy: pd.DataFrame) -> dict[str, Speed]:
+    """Return how fast the cells of a plan have gone, by model, all of their images together.
+
+    Args:
+        plan: whose cells are looked at.
+        history: columns cell_id, n_total, seconds of the store's training epochs.
+        accuracy: columns cell_id, n_total, started_at, finished_at of the store's rows.
+    """
+    epochs = history[history["cell_id"].isin(list(plan.nodes))]
+    weights = epochs["cell_id"].map(lambda cell_id: plan.nodes[cell_id].training_weight)
+    train = _per_second(plan, epochs["cell_id"], epochs["n_total"] * weights, epochs["seconds"])
+    rows = accuracy[accuracy["cell_id"].isin(list(plan.nodes))]
+    seconds = (rows["finished_at"] - rows["started_at"]).dt.total_seconds()
+    evaluate = _per_second(plan, rows["cell_id"], rows["n_total"], seconds)
+    return {
+        name: Speed(train.get(name), evaluate.get(name))
+        for name in dict.fromkeys([*train, *evaluate])
+    }
+
+
+def _per_second(
+    plan: Plan, cell_ids: pd.Series, images: pd.Series, seconds: pd.Series
+) -> dict[str, float]:
+    """Divide the images of each model by their seconds; rows that took no time are left out."""
+    frame = pd.DataFrame(
+        {
+            "model": cell_ids.map(lambda cell_id: plan.nodes[cell_id].cell.model.name),
+            "images": images.astype("float64"),
+            "seconds": seconds.astype("float64"),
+        }
+    )
+    sums = frame[(frame["images"] > 0) & (frame["seconds"] > 0)].groupby("model").sum()
+    return {str(name): float(rate) for name, rate in (sums["images"] / sums["seconds"]).items()}
+
+
+def checkpoint_size(model: Model, grid: Grid) -> int | None:
+    """Return the bytes of a model's weights: its file's, else by its number of parameters.
+
+    The models of a suite are looked up. The architecture of any other is built without memory;
+    timm, which takes seconds to import, has been imported then to know the model's name.
+    """
+    path = None if model.file is None else grid.data_root / model.file
+    if path is not None and path.is_file():
+        return path.stat().st_size
+    if model.name in grid.suite.parameters:
+        return grid.suite.parameters[model.name] * BYTES_PER_PARAMETER
+    if any(known.name == model.name for known in grid.suite.models):
+        return None  # its file is yet to be made
+    return _built_size(model)
+
+
+def _built_size(model: Model) -> int | None:
+    import torch
+
+    from workers.models import create
+
+    try:
+        with torch.device("meta"):
+            state = create(model).state_dict()
+    except Exception:  # whatever the architecture makes of bad arguments: the preflight says what
+        return None
+    sizes: list[int] = [tensor.numel() * tensor.element_size() for tensor in state.values()]
+    return sum(sizes)
