@@ -18,6 +18,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from PIL import Image
 from torch import nn
@@ -288,7 +289,7 @@ def write_mappings(folder: Path) -> None:
 # ---------------------------------------------------------------------------- odd images
 
 
-def photo(height: int = 50, width: int = 70, seed: int = 0) -> np.ndarray:
+def photo(height: int = 50, width: int = 70, seed: int = 0) -> npt.NDArray[np.uint8]:
     """Return a picture with smooth shades, edges and noise: uint8 [height, width, 3]."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[:height, :width]

@@ -1,12 +1,10 @@
-"""Decoding, transforms and batches: RGB, no rotation, timm's own arithmetic, cached or not."""
+"""Transforms and batches: timm's own arithmetic, cached or not."""
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 import timm
 import torch
@@ -14,129 +12,15 @@ from PIL import Image
 from timm.data import create_transform
 from timm.data.config import resolve_data_config
 
+from tests.imagenet_archives import photo
 from workers import images as images_module
 from workers.cell import Model
 from workers.datasets.base import Dataset, Split
-from workers.decode import decode
 from workers.errors import DataError
 from workers.images import Batch, ImageSource, Transform
 from workers.labels import ClassMap
 from workers.models import transform_of
 from workers.suites.base import DatasetSpec
-
-ORIENTATION = 0x0112
-"""The EXIF tag that asks for a rotation."""
-
-
-def photo(height: int = 50, width: int = 70, seed: int = 0) -> npt.NDArray[np.uint8]:
-    """A picture with smooth shades, edges and noise."""
-    rng = np.random.default_rng(seed)
-    y, x = np.mgrid[:height, :width]
-    shades = np.stack([x * 255 / width, y * 255 / height, (x + y) % 40 * 6], axis=-1)
-    noise = rng.normal(0, 20, shades.shape)
-    return np.clip(shades + noise, 0, 255).astype(np.uint8)
-
-
-# ---------------------------------------------------------------------------- decoding
-
-
-def test_cmyk_becomes_rgb(tmp_path: Path) -> None:
-    ink = (40, 200, 90, 30)
-    path = tmp_path / "cmyk.jpg"
-    Image.new("CMYK", (16, 16), ink).save(path, quality=100)
-    with Image.open(path) as stored:
-        assert stored.mode == "CMYK"
-    picture = decode(path)
-    assert picture.mode == "RGB"
-    expected = [(255 - c) * (255 - ink[3]) / 255 for c in ink[:3]]
-    assert np.asarray(picture).mean(axis=(0, 1)) == pytest.approx(expected, abs=2)
-
-
-def test_a_palette_becomes_its_colours(tmp_path: Path) -> None:
-    picture = Image.new("P", (3, 1))
-    picture.putpalette([10, 20, 30, 200, 100, 50, 0, 255, 7])
-    picture.putdata([2, 0, 1])
-    picture.save(tmp_path / "p.png")
-    found = decode(tmp_path / "p.png")
-    assert np.asarray(found).tolist() == [[[0, 255, 7], [10, 20, 30], [200, 100, 50]]]
-
-
-@pytest.mark.parametrize("name", ["g.png", "g.jpg"])
-def test_grayscale_is_the_same_in_three_channels(tmp_path: Path, name: str) -> None:
-    shades = photo()[..., 0]
-    Image.fromarray(shades).save(tmp_path / name)
-    with Image.open(tmp_path / name) as stored:
-        assert stored.mode == "L"
-    found = np.asarray(decode(tmp_path / name))
-    assert found.shape == (50, 70, 3)
-    assert (found[..., 0] == found[..., 1]).all()
-    assert (found[..., 0] == found[..., 2]).all()
-    if name.endswith(".png"):
-        assert (found[..., 0] == shades).all()
-
-
-def test_one_bit_pictures_become_black_and_white(tmp_path: Path) -> None:
-    Image.fromarray(np.array([[True, False]])).save(tmp_path / "b.png")
-    assert np.asarray(decode(tmp_path / "b.png")).tolist() == [[[255] * 3, [0] * 3]]
-
-
-@pytest.mark.parametrize("mode", ["RGBA", "LA"])
-def test_alpha_is_dropped_and_the_colours_kept(tmp_path: Path, mode: str) -> None:
-    rgb = photo() if mode == "RGBA" else np.repeat(photo()[..., :1], 3, axis=2)
-    alpha = np.arange(50 * 70, dtype=np.uint8).reshape(50, 70, 1)
-    channels = rgb if mode == "RGBA" else rgb[..., :1]
-    Image.fromarray(np.concatenate([channels, alpha], axis=2)).save(tmp_path / "a.png")
-    with Image.open(tmp_path / "a.png") as stored:
-        assert stored.mode == mode
-    assert (np.asarray(decode(tmp_path / "a.png")) == rgb).all()
-
-
-@pytest.mark.parametrize("orientation", range(1, 9))
-def test_exif_rotation_is_not_applied(tmp_path: Path, orientation: int) -> None:
-    exif = Image.Exif()
-    exif[ORIENTATION] = orientation
-    Image.fromarray(photo()).save(tmp_path / "x.png", exif=exif)
-    with Image.open(tmp_path / "x.png") as stored:
-        assert stored.getexif()[ORIENTATION] == orientation
-    assert (np.asarray(decode(tmp_path / "x.png")) == photo()).all()
-
-
-def test_a_png_named_jpeg_is_read_as_what_it_is(tmp_path: Path) -> None:
-    Image.fromarray(photo()).save(tmp_path / "n.JPEG", format="PNG")
-    assert (np.asarray(decode(tmp_path / "n.JPEG")) == photo()).all()
-
-
-@pytest.mark.parametrize("form", ["JPEG", "PNG"])
-@pytest.mark.parametrize("kept", [0.0, 0.01, 0.3, 0.9])
-def test_a_truncated_file_is_an_error_that_names_it(tmp_path: Path, form: str, kept: float) -> None:
-    buffer = io.BytesIO()
-    Image.fromarray(photo()).save(buffer, form)
-    path = tmp_path / "cut_short_0042.JPEG"
-    path.write_bytes(buffer.getvalue()[: int(kept * len(buffer.getvalue()))])
-    with pytest.raises(DataError, match=r"cut_short_0042\.JPEG.*does not decode"):
-        decode(path)
-
-
-def test_what_is_no_image_or_missing_is_an_error_that_names_it(tmp_path: Path) -> None:
-    (tmp_path / "page.jpg").write_text("<html>404</html>")
-    for name in ("page.jpg", "absent.jpg"):
-        with pytest.raises(DataError, match=name):
-            decode(tmp_path / name)
-
-
-def test_the_border_is_cropped_on_each_side(tmp_path: Path) -> None:
-    Image.fromarray(photo()).save(tmp_path / "b.png")
-    found = np.asarray(decode(tmp_path / "b.png", border=2))
-    assert found.shape == (46, 66, 3)
-    assert (found == photo()[2:-2, 2:-2]).all()
-    assert (np.asarray(decode(tmp_path / "b.png", border=0)) == photo()).all()
-
-
-def test_an_image_that_is_all_border_is_named(tmp_path: Path) -> None:
-    Image.new("RGB", (3, 9)).save(tmp_path / "thin.png")
-    with pytest.raises(DataError, match=r"thin\.png"):
-        decode(tmp_path / "thin.png", border=2)
-
 
 # ---------------------------------------------------------------------------- transforms
 
