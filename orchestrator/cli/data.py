@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from orchestrator.cli.printing import JsonOption, err, print_json, print_table, tell
 from workers.errors import Problem, UserError, nearest
 
-app = typer.Typer(help="Make a suite's data.", no_args_is_help=True, rich_markup_mode=None)
+if TYPE_CHECKING:
+    from orchestrator.data_check import DataCheck
+
+app = typer.Typer(help="Make or check a suite's data.", no_args_is_help=True, rich_markup_mode=None)
 
 
 @app.callback()
 def group() -> None:
-    """Make a suite's data."""
+    """Make or check a suite's data."""
 
 
 @app.command("make")
@@ -34,3 +40,61 @@ def data_make(
     assert make is not None
     make(root)
     print(root)
+
+
+@app.command("check")
+def data_check(
+    suite: Annotated[str, typer.Argument(metavar="SUITE")],
+    root: Annotated[Path, typer.Option("--root", help="The folder that the sets lie in.")],
+    sets: Annotated[
+        str | None, typer.Option("--sets", help="Only these sets, with commas between.")
+    ] = None,
+    decode: Annotated[bool, typer.Option("--decode", help="Decode every image, too.")] = False,
+    again: Annotated[
+        bool, typer.Option("--again", help="Decode what an earlier check decoded already, too.")
+    ] = False,
+    cpus: Annotated[
+        int | None, typer.Option("--cpus", min=1, help="Processes that decode; all CPUs if absent.")
+    ] = None,
+    manifest: Annotated[
+        Path | None,
+        typer.Option("--manifest", help="Where what was found is kept, if not ROOT/.rib."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Check that a suite's data is all there. Exit 1 when something is missing or wrong."""
+    from concurrent.futures import BrokenExecutor
+
+    from orchestrator.data_check import Decoding, check_data, find_suite, specs_of
+    from orchestrator.data_decode import decoders
+    from orchestrator.data_progress import DecodeDisplay
+
+    if again and not decode:
+        raise UserError([Problem("--again", "is about decoding", "add --decode")])
+    found = find_suite(suite)
+    specs = specs_of(found, None if sets is None else [one.strip() for one in sets.split(",")])
+    display = DecodeDisplay(err)
+    pool = decoders(cpus or os.cpu_count() or 1) if decode else nullcontext()
+    try:
+        with display.watching(), pool as processes:
+            how = Decoding(processes, again, display.observe) if processes else None
+            check = check_data(found, root, specs, manifest, how, display.tell)
+    except BrokenExecutor as error:
+        tell("rib: a process that decodes was killed, perhaps for want of memory (see --cpus)")
+        tell("rib: run the same command again to go on")
+        raise typer.Exit(1) from error
+    _print_check(check, as_json)
+    if not check.ok:
+        raise typer.Exit(1)
+
+
+def _print_check(check: DataCheck, as_json: bool) -> None:
+    from orchestrator.report.checks import check_record, check_tables
+
+    if as_json:
+        print_json(check_record(check))
+    else:
+        for table in check_tables(check):
+            print_table(table)
+    if check.not_written:
+        tell(f"rib: no manifest: {check.not_written} (name a place with --manifest PATH)")
