@@ -71,13 +71,9 @@ class SetRecord(_Part):
     rib_version: str
 
     @property
-    def is_sound(self) -> bool:
-        """Whether every image has been decoded, and none was bad."""
-        return (
-            self.decoded is not None
-            and self.decoded.images == self.images
-            and not self.decoded.bad_files
-        )
+    def is_decoded(self) -> bool:
+        """Whether every image has been decoded, even if some were bad."""
+        return self.decoded is not None and self.decoded.images == self.images
 
 
 class Manifest(_Part):

@@ -2,33 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from orchestrator import data_manifest
+from orchestrator.data_manifest import Manifest, SetRecord, read_manifest
 from orchestrator.grid import Grid
 from orchestrator.plan import Plan
 from workers.cell import Model
 from workers.datasets import Dataset, read_dataset
 from workers.decode import decode
 from workers.errors import DataError, Problem, UserError
+from workers.store import Store
 from workers.suites import Suite
 
 DECODE_LIMIT = 50_000
-"""A suite of at most this many images is decoded whole; that takes seconds."""
+"""Up to this many images that no check has decoded yet are decoded now; that takes seconds."""
 
 
-def preflight(grid: Grid, plan: Plan) -> None:
+def preflight(grid: Grid, plan: Plan, store: Store | None = None) -> None:
     """Check what the cells that are to do will read.
+
+    Args:
+        grid: that is to be run.
+        plan: its cells.
+        store: with whose rows the new ones will be compared; None when they need not fit.
 
     Raises:
         UserError: with every problem found in any data set or weights file.
     """
     problems: list[Problem] = []
     datasets = _read_datasets(grid, plan, problems)
-    if sum(len(dataset) for dataset in datasets) <= DECODE_LIMIT:
-        for dataset in datasets:
-            if dataset.spec.name not in grid.skip_undecodable:
-                problems += undecodable(dataset)
+    manifest = _read_manifest(grid, problems)
+    problems += _unlike_manifest(grid, datasets, manifest)
+    problems += _undecodable(grid, datasets, manifest)
+    if store is not None:
+        # A set that images are left out of has another digest than the whole that is read here.
+        whole = [one for one in datasets if one.spec.name not in grid.skip_undecodable]
+        problems += _unlike_rows(whole, plan, store)
     problems += _unfit_models(grid, plan)
     if problems:
         raise UserError(problems)
@@ -53,9 +65,59 @@ def _read_datasets(grid: Grid, plan: Plan, problems: list[Problem]) -> list[Data
     return datasets
 
 
-def undecodable(dataset: Dataset) -> list[Problem]:
-    """Decode every image of a data set; return a problem for each that does not."""
-    files = [split.folder / name for split in dataset.splits for name in split.files]
+def _read_manifest(grid: Grid, problems: list[Problem]) -> Manifest:
+    try:
+        return read_manifest(grid.data_root / data_manifest.DEFAULT)
+    except UserError as error:
+        problems.extend(error.problems)
+        return Manifest()
+
+
+def _unlike_manifest(grid: Grid, datasets: Iterable[Dataset], manifest: Manifest) -> list[Problem]:
+    """Compare data sets with what `rib data check` saw, if it did."""
+    problems = []
+    for dataset in datasets:
+        name = dataset.spec.name
+        record = manifest.record(grid.suite.name, name)
+        if record is not None and record.digest != dataset.digest:
+            message = (
+                f"its names or labels are others than on {record.at:%Y-%m-%d}, when they were "
+                f"checked: digest {record.digest} then, {dataset.digest} now"
+            )
+            hint = f"rib data check {grid.suite.name} --root {grid.data_root} --sets {name}"
+            problems.append(Problem(f"data set {name}", message, f"check it again: {hint}"))
+    return problems
+
+
+def _undecodable(grid: Grid, datasets: Iterable[Dataset], manifest: Manifest) -> list[Problem]:
+    """Decode the sets that no check has decoded, if they are small, and what was bad in others."""
+    wanted = [one for one in datasets if one.spec.name not in grid.skip_undecodable]
+    checked = {
+        one.spec.name: record
+        for one in wanted
+        if (record := manifest.record(grid.suite.name, one.spec.name)) is not None
+        and record.digest == one.digest
+        and record.is_decoded
+    }
+    unknown = [one for one in wanted if one.spec.name not in checked]
+    problems = []
+    if sum(len(one) for one in unknown) <= DECODE_LIMIT:
+        problems += [problem for one in unknown for problem in undecodable(one)]
+    for one in wanted:
+        if one.spec.name in checked:
+            bad = _bad_files(checked[one.spec.name], grid.data_root)
+            problems += undecodable(one, bad)
+    return problems
+
+
+def _bad_files(record: SetRecord, root: Path) -> list[Path]:
+    return [] if record.decoded is None else [root / bad.file for bad in record.decoded.bad_files]
+
+
+def undecodable(dataset: Dataset, files: Sequence[Path] | None = None) -> list[Problem]:
+    """Decode every image of a data set, or some of them; return a problem for each bad one."""
+    if files is None:
+        files = [split.folder / name for split in dataset.splits for name in split.files]
     with ThreadPoolExecutor() as pool:
         found = pool.map(lambda path: _decode_problem(path, dataset.border), files, chunksize=64)
         return [problem for problem in found if problem is not None]
@@ -67,6 +129,26 @@ def _decode_problem(path: Path, border: int) -> Problem | None:
     except DataError as error:
         return error.problems[0]
     return None
+
+
+def _unlike_rows(datasets: Iterable[Dataset], plan: Plan, store: Store) -> list[Problem]:
+    """Compare data sets with the copies that the rows of a plan's cells were made on."""
+    scan = store.scan("accuracy", ["cell_id", "eval_dataset", "dataset_digest"])
+    made_on: dict[str, set[str]] = {}
+    for row in scan.table.to_pylist():
+        if row["cell_id"] in plan.nodes and row["dataset_digest"] is not None:
+            made_on.setdefault(row["eval_dataset"], set()).add(row["dataset_digest"])
+    hint = "their rows must not be compared: name another store, or run with --mixed-data"
+    return [
+        Problem(
+            f"data set {one.spec.name}",
+            f"rows in the store are of another copy of it: digest {', '.join(sorted(digests))} "
+            f"there, {one.digest} here",
+            hint,
+        )
+        for one in datasets
+        if (digests := made_on.get(one.spec.name, set()) - {one.digest})
+    ]
 
 
 def _unfit_models(grid: Grid, plan: Plan) -> list[Problem]:

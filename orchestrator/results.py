@@ -12,6 +12,7 @@ from orchestrator import canary
 from orchestrator.accuracies import accuracies_from_rows, read_accuracies
 from orchestrator.contamination import Contamination
 from orchestrator.grid import Grid, load_stored_grid
+from orchestrator.mixtures import mixtures
 from orchestrator.plan import expand
 from orchestrator.reduce import IMAGENET_RIB, SetNames, infer_sets
 from orchestrator.remarks import Remarks
@@ -34,11 +35,13 @@ class Results:
     """(model, method, seed) of every entry that the grid asks for; None for a published table."""
     n_short: int = 0
     """Rows that were scored on fewer images than their set has."""
+    mixed: tuple[Problem, ...] = ()
+    """Rows of other data or weights that were taken together since it was asked for."""
     remarks: Remarks = field(default_factory=Remarks)
 
 
-def read_results(source: str, id_name: str | None = None) -> Results:
-    """Read a store, or a CSV or Parquet file of accuracies.
+def read_results(source: str, id_name: str | None = None, mixed_data: bool = False) -> Results:
+    """Read a store, or a CSV or Parquet file of accuracies; see `results_of`.
 
     Raises:
         UserError: when it is neither, or what is in it is wrong.
@@ -47,7 +50,7 @@ def read_results(source: str, id_name: str | None = None) -> Results:
     if path.suffix.lower() in TABLE_SUFFIXES and not path.is_dir():
         return _from_table(path, id_name)
     store = Store(source)
-    return results_of(store, stored_grid(store))
+    return results_of(store, stored_grid(store), mixed_data)
 
 
 def stored_grid(store: Store) -> Grid:
@@ -88,11 +91,17 @@ def set_names(suite: Suite) -> SetNames:
     return SetNames(suite.id.name, suite.ood_names)
 
 
-def results_of(store: Store, grid: Grid) -> Results:
+def results_of(store: Store, grid: Grid, mixed_data: bool = False) -> Results:
     """Return the accuracies of a grid's own cells, whatever else is in the store.
+
+    Args:
+        store: that holds the rows.
+        grid: whose cells are meant.
+        mixed_data: compare rows of several copies of a set, or of several weights of a model.
 
     Raises:
         UserError: when a file of the store cannot be read: a report must not quietly lack rows.
+            When rows are mixed and `mixed_data` does not allow it.
     """
     scan = store.scan("accuracy")
     if scan.damaged:
@@ -101,12 +110,14 @@ def results_of(store: Store, grid: Grid) -> Results:
     cells = {cell.cell_id: cell for cell in expand(grid)}
     rows = scan.table.to_pandas()
     rows = labelled(rows[rows["epoch"].isna()], cells)
+    splits = grid.suite.splits()
     return Results(
         source=store.uri,
-        accuracies=accuracies_from_rows(rows, grid.suite.splits()),
+        accuracies=accuracies_from_rows(rows, splits, mixed_data=mixed_data),
         sets=set_names(grid.suite),
         expected=entries(cells),
         n_short=int((rows["n_total"] < rows["n_expected"]).sum()),
+        mixed=tuple(mixtures(rows, splits)),
         remarks=Remarks(_verdicts(rows, grid), Contamination.of(grid.suite)),
     )
 

@@ -85,6 +85,7 @@ def run(
     num_cpus: int | None = None,
     only: Only | None = None,
     with_canary: bool = False,
+    mixed_data: bool = False,
     observe: Callable[[Plan], Observer] = lambda _: lambda _: None,
     tell: Callable[[str], None] = lambda _: None,
 ) -> Result:
@@ -98,6 +99,7 @@ def run(
         only: which cells to run.
         with_canary: run the baselines first, and nothing else when one of them does not agree
             with what is published of it.
+        mixed_data: run although the data are another copy than rows in the store were made on.
         observe: makes the driver's observer once a plan is known.
         tell: is told in words of what happens before the first cell.
 
@@ -115,7 +117,7 @@ def run(
     if not plan.todo:
         complaints = canary_complaints(store, grid, tell) if with_canary else ()
         return Result(grid, plan, Summary(), n_run, complaints)
-    preflight(grid, plan)
+    preflight(grid, plan, None if mixed_data else store)
     tell(f"{n_run} of {len(plan.nodes)} cells to run")
     workers = open_executor(executor, grid, address, num_cpus)
     complaints = ()

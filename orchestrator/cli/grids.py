@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from orchestrator.cli.printing import JsonOption, err, print_json, print_table, tell
-from orchestrator.cli.results import Format, leaderboard_of, print_board
+from orchestrator.cli.results import (
+    Format,
+    MixedOption,
+    leaderboard_of,
+    print_board,
+    warn_of_mixed,
+)
 from workers.errors import Problem, UserError, nearest
 
 if TYPE_CHECKING:
@@ -81,12 +87,13 @@ def run(
     cpus: CpusOption = None,
     canary: CanaryOption = False,
     acknowledge: AcknowledgeOption = None,
+    mixed_data: MixedOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Run what is missing of a grid, and print the leaderboard."""
     loaded = load(grid, store)
     chosen = _parse_only(only, loaded)
-    _run(loaded, chosen, address, executor, cpus, canary, acknowledge, as_json)
+    _run(loaded, chosen, address, executor, cpus, canary, acknowledge, mixed_data, as_json)
 
 
 @app.command()
@@ -97,10 +104,13 @@ def resume(
     cpus: CpusOption = None,
     canary: CanaryOption = False,
     acknowledge: AcknowledgeOption = None,
+    mixed_data: MixedOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Go on with the grid of a store; needs nothing but the store."""
-    _run(load_stored(store), None, address, executor, cpus, canary, acknowledge, as_json)
+    _run(
+        load_stored(store), None, address, executor, cpus, canary, acknowledge, mixed_data, as_json
+    )
 
 
 @app.command()
@@ -154,6 +164,7 @@ def _run(
     cpus: int | None,
     with_canary: bool,
     acknowledge: list[str] | None,
+    mixed_data: bool,
     as_json: bool,
 ) -> None:
     from orchestrator.grid import with_acknowledged
@@ -169,15 +180,16 @@ def _run(
             num_cpus=cpus,
             only=only,
             with_canary=with_canary,
+            mixed_data=mixed_data,
             observe=display.observer,
             tell=display.tell,
         )
-    _report_run(result, as_json)
+    _report_run(result, mixed_data, as_json)
     if not result.ok:
         raise typer.Exit(1)
 
 
-def _report_run(result: Result, as_json: bool) -> None:
+def _report_run(result: Result, mixed_data: bool, as_json: bool) -> None:
     from orchestrator.results import results_of
     from workers.store import Store
 
@@ -192,7 +204,8 @@ def _report_run(result: Result, as_json: bool) -> None:
     else:
         counts = f"{len(result.summary.failed)} failed, {len(result.summary.blocked)} blocked"
         tell(f"{counts}; see: rib status {result.grid.store}")
-    results = results_of(Store(result.grid.store), result.grid)
+    results = results_of(Store(result.grid.store), result.grid, mixed_data)
+    warn_of_mixed(results)
     chosen = Format.JSON if as_json else Format.TABLE
     print_board(results, leaderboard_of(results), chosen, None)
 

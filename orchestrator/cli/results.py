@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from orchestrator.cli.printing import JsonOption, print_json, print_table, write
+from orchestrator.cli.printing import JsonOption, print_json, print_table, tell, write
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,6 +35,10 @@ SourceUri = Annotated[
 IdOption = Annotated[
     str | None, typer.Option("--id", help="Which set of a table is the in-distribution one.")
 ]
+MixedOption = Annotated[
+    bool,
+    typer.Option("--mixed-data", help="Compare rows of different copies of a set all the same."),
+]
 
 
 @app.command()
@@ -44,13 +48,15 @@ def matrix(
     method: Annotated[str | None, typer.Option("--method", help="Only this method's.")] = None,
     id_name: IdOption = None,
     output: Annotated[Format, typer.Option("--format")] = Format.TABLE,
+    mixed_data: MixedOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Print the accuracy matrix of every model and method. Exit 1 when one has a hole."""
     from orchestrator.report.matrices import matrices
     from orchestrator.results import read_results
 
-    results = read_results(source, id_name)
+    results = read_results(source, id_name, mixed_data)
+    warn_of_mixed(results)
     found = matrices(results, model, method)
     chosen = Format.JSON if as_json else output
     if chosen is Format.JSON:
@@ -73,16 +79,24 @@ def report(
     output: Annotated[Format, typer.Option("--format")] = Format.TABLE,
     out: Annotated[Path | None, typer.Option("--out", help="Write it to this file.")] = None,
     id_name: IdOption = None,
+    mixed_data: MixedOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Print the leaderboard: mRI and every RI. Exit 1 when an entry is incomplete."""
     from orchestrator.results import read_results
 
-    results = read_results(source, id_name)
+    results = read_results(source, id_name, mixed_data)
+    warn_of_mixed(results)
     board = leaderboard_of(results)
     print_board(results, board, Format.JSON if as_json else output, out)
     if board["missing"].gt(0).any():
         raise typer.Exit(1)
+
+
+def warn_of_mixed(results: Results) -> None:
+    """Say what was compared although it is of different data or weights."""
+    for problem in results.mixed:
+        tell(f"rib: mixed: {problem.where}: {problem.message}")
 
 
 def leaderboard_of(results: Results) -> pd.DataFrame:
