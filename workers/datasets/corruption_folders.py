@@ -68,11 +68,11 @@ def _find(folder: Path, corruptions: Sequence[str]) -> dict[str, Path]:
 
 def _others(folder: Path, places: dict[str, Path]) -> tuple[str, ...]:
     """Return the folders beside the corruptions that are none of the benchmark's."""
-    taken = {*places.values(), *by_name(folder, GROUPS).values()}
-    beside = sorted({folder, *(place.parent for place in places.values())})
+    groups = by_name(folder, GROUPS).values()
+    taken = {*places.values(), *groups}
     return tuple(
         str((place / name).relative_to(folder))
-        for place in beside
+        for place in (folder, *groups)
         for name in folders_in(place)
         if place / name not in taken
     )
