@@ -210,7 +210,7 @@ def _likely_causes(verdict: Verdict, suite: Suite) -> list[str]:
         causes = ["other weights than the published ones", "another transform (size, crop, mean)"]
         return [*causes, "classes in another order than the model's outputs"]
     specs = [suite.evaluation_sets[name] for name in suite.evaluation_sets if name in differing]
-    causes = ["images that are missing, or another version of the set (rib data check)"]
+    causes = ["images missing or left out, or another version of the set (see rib data check)"]
     if any(spec.layout == "index_folders" for spec in specs):
         causes.append("numbered folders read in the order of their names")
     if any(spec.classes is not None for spec in specs):

@@ -1,11 +1,18 @@
 """Baselines against published accuracies: exact at the tolerance, silent about nothing."""
 
+import csv
+import io
+import json
+import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
+import yaml
 
 from orchestrator.canary import (
     COLUMNS,
@@ -16,7 +23,11 @@ from orchestrator.canary import (
     measured_in_rows,
     measured_in_table,
 )
+from orchestrator.executor import InlineExecutor
+from tests.orchestrator.rib import rib
 from workers.cell import Model
+from workers.job import Job, Site
+from workers.outcome import ErrorKind, Outcome
 from workers.suites import DatasetSpec, suites
 
 SPLITS = {
@@ -168,3 +179,195 @@ def test_every_set_that_differs_is_named_with_its_numbers() -> None:
     everywhere = verdict(rows(("val", 1, 1000), ("a", 1, 1000)), val=79.5, a=14.907)
     assert "transform" in complaints([everywhere], suite)[-1]
     assert complaints([verdict(rows()), verdict(rows(("a", 149, 1000)), a=14.9)], suite) == []
+
+
+# ------------------------------------------------------------------------------ a grid
+
+Capture = pytest.CaptureFixture[str]
+SETS = ["val", "v2", "a"]
+
+
+@pytest.fixture(scope="module")
+def baselines(digits_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a grid and a store in which only its baseline has been run."""
+    folder = tmp_path_factory.mktemp("baselines")
+    grid = {
+        "name": "g",
+        "suite": "digits-rib",
+        "data_root": str(digits_root),
+        "models": ["resnet_digits"],
+        "downstream": ["v2"],
+        "methods": ["ft"],
+        "evaluate": SETS,
+        "recipe": {"warmup_steps": 1, "epochs": 1, "precision": "fp32"},
+    }
+    (folder / "grid.yaml").write_text(yaml.safe_dump(grid))
+    some = ["--executor", "inline", "--only", "method=pretrained"]
+    assert rib("run", folder / "grid.yaml", "--store", folder / "store", *some) == 0
+    return folder
+
+
+@pytest.fixture
+def folder(baselines: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(baselines, tmp_path / "here"))
+
+
+@pytest.fixture
+def publish(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Publish of the model what it was measured to have, so many points above in some sets."""
+    rows = pd.read_parquet(folder / "store" / "accuracy").set_index("eval_dataset")
+    accuracy = (100 * rows["n_correct"] / rows["n_total"]).to_dict()
+
+    def publish(*names: str, **above: float) -> None:
+        figures = {name: accuracy[name] + above.get(name, 0.0) for name in names}
+        published = {"resnet_digits": figures}
+        suite = replace(suites()["digits-rib"], published=published)
+        monkeypatch.setitem(suites(), "digits-rib", suite)
+
+    return publish
+
+
+def run(folder: Path, *more: str) -> int:
+    place = ["--store", folder / "store", "--executor", "inline"]
+    return rib("run", folder / "grid.yaml", *place, *more)
+
+
+def methods_in(folder: Path) -> set[str]:
+    return set(pd.read_parquet(folder / "store" / "attempts")["method"])
+
+
+def one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def test_a_grid_whose_baselines_agree_is_run(
+    folder: Path, publish: Callable[..., None], capsys: Capture
+) -> None:
+    publish(*SETS)
+    shutil.rmtree(folder / "store")
+    assert run(folder, "--canary") == 0
+    told = capsys.readouterr().err
+    assert methods_in(folder) == {"pretrained", "ft"}
+    first, second = told.index("canary: agrees: resnet_digits"), told.index("resnet_digits ft")
+    assert first < second
+    assert "2 of 2 cells to run" in told
+
+
+def test_a_grid_with_a_baseline_that_differs_stops_before_fine_tuning(
+    folder: Path, publish: Callable[..., None], capsys: Capture
+) -> None:
+    publish(*SETS, a=0.5)
+    assert run(folder, "--canary") == 1
+    told = capsys.readouterr().err
+    assert methods_in(folder) == {"pretrained"}
+    assert not (folder / "store" / "artifacts").exists()
+    assert "canary: differs by -0.500 (a): resnet_digits" in told
+    assert "rib: canary: resnet_digits on a: " in told
+    assert "likely causes: " in told
+    assert "stopped: nothing more is fine-tuned" in told
+    assert "on val" not in told
+    # Without the canary it is the user's business; afterwards the canary still says no.
+    assert run(folder) == 0
+    assert run(folder, "--canary") == 1
+    assert "likely causes" in capsys.readouterr().err
+
+
+def test_a_baseline_that_cannot_be_scored_does_not_pass(
+    folder: Path,
+    publish: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: Capture,
+) -> None:
+    publish(*SETS)
+    shutil.rmtree(folder / "store")
+    tried = []
+
+    def fail(job: Job, site: Site) -> Outcome:
+        tried.append(job.cell.method)
+        return Outcome(error=ErrorKind.BUG, message="no luck")
+
+    site = Site(store=str(folder / "store"), data_root="")
+    monkeypatch.setattr("orchestrator.sweep.open_executor", lambda *_: InlineExecutor(site, fail))
+    assert run(folder, "--canary") == 1
+    assert set(tried) == {"pretrained"}
+    told = capsys.readouterr().err
+    assert "canary: resnet_digits has no accuracy yet on val, v2, a" in told
+    assert "stopped" in told
+
+
+def test_a_model_of_which_nothing_is_published_is_named_and_run(
+    folder: Path, capsys: Capture
+) -> None:
+    assert run(folder, "--canary") == 0
+    assert "canary: no published value: resnet_digits" in capsys.readouterr().err
+    assert methods_in(folder) == {"pretrained", "ft"}
+
+
+@pytest.mark.parametrize(
+    ("above", "verdict"), [(0.0, "agrees"), (-0.5, "differs by +0.500 (v2)")], ids=["as", "other"]
+)
+def test_status_and_every_report_say_it(
+    above: float, verdict: str, folder: Path, publish: Callable[..., None], capsys: Capture
+) -> None:
+    publish("val", "v2", v2=above)
+    store = folder / "store"
+
+    def said(*arguments: object) -> str:
+        assert rib(*arguments) in (0, 1)
+        return capsys.readouterr().out
+
+    for arguments in (
+        ["status", store],
+        *(["report", store, "--format", form] for form in ("table", "md")),
+        *(["matrix", store, "--format", form] for form in ("table", "md")),
+    ):
+        assert f"canary: {verdict}: resnet_digits" in one_line(said(*arguments)), arguments
+    for command in ("report", "matrix"):
+        table = csv.DictReader(io.StringIO(said(command, store, "--format", "csv")))
+        assert {row["canary"] for row in table} == {verdict}
+        assert {row["canary"] for row in json.loads(said(command, store, "--json"))} == {verdict}
+    assert {cell["canary"] for cell in json.loads(said("status", store, "--json"))} == {verdict}
+
+
+def test_a_store_without_baselines_says_so(
+    folder: Path, publish: Callable[..., None], capsys: Capture
+) -> None:
+    publish("val")
+    for path in (folder / "store" / "accuracy").iterdir():
+        path.unlink()
+    assert rib("status", folder / "store") == 1
+    assert "canary: not evaluated yet (val): resnet_digits" in one_line(capsys.readouterr().out)
+
+
+# ------------------------------------------------------------------------------ the benchmark
+
+POSTER = Path(__file__).parents[1] / "data" / "poster_vit_b16_augreg_in1k.csv"
+
+
+def test_the_poster_s_own_baseline_agrees_with_timm_s_table(
+    tmp_path: Path, capsys: Capture
+) -> None:
+    """The poster's row is within 0.2 of what timm publishes: that is where 0.2 is from."""
+    model = "vit_base_patch16_224.augreg_in1k"
+    path = tmp_path / "poster.csv"
+    table = pd.read_csv(POSTER).assign(model=model)
+    table.to_csv(path, index=False)
+    assert rib("report", path) == 0
+    assert f"canary: agrees: {model}" in capsys.readouterr().out
+    is_a = (table["method"] == "pretrained") & (table["eval_dataset"] == "imagenet-a")
+    table["accuracy_percent"] += 5.0 * is_a
+    table.to_csv(path, index=False)
+    assert rib("report", path, "--json") == 0
+    # 15.0 + 5.0 - 14.907
+    assert json.loads(capsys.readouterr().out)[0]["canary"] == "differs by +5.093 (imagenet-a)"
+
+
+def test_the_grids_of_the_benchmark_are_of_models_with_published_figures() -> None:
+    from orchestrator.canary import published_of
+    from orchestrator.grid import load_grid
+
+    grids = Path(__file__).resolve().parents[2] / "grids"
+    figures = published_of(load_grid(grids / "paper.yaml"))
+    assert len(figures) == 19
+    assert sorted(map(len, figures.values())) == [4] + [5] * 18, "resnet50.tv_in1k has none on A"
+    assert figures["resnet50.tv2_in1k"]["imagenet-r"] == Fraction("42.84")
