@@ -15,29 +15,16 @@ from orchestrator.grid_file import (
     Resources,
     Throughput,
     parse_grid_file,
-    validate,
 )
+from orchestrator.grid_methods import MethodEntry, resolve_methods
 from orchestrator.grid_models import UNMADE, identify, resolve_models, written
 from orchestrator.paths import expand
 from orchestrator.yaml_source import Document, parse_yaml, read_yaml
-from workers.cell import BASELINE, Model, canonical_json
+from workers.cell import BASELINE, Model
 from workers.errors import Problem, UserError, nearest
-from workers.methods import Method, MethodConfig, methods
+from workers.methods import methods
 from workers.recipe import Recipe
 from workers.suites import Suite, suites
-
-
-@dataclass(frozen=True)
-class MethodEntry:
-    """A method with its hyper-parameters, under the name that tables show."""
-
-    label: str
-    kind: type[Method]
-    config: MethodConfig
-
-    @property
-    def hyperparameters(self) -> dict[str, Any]:
-        return self.config.model_dump(mode="json")
 
 
 @dataclass(frozen=True)
@@ -63,6 +50,8 @@ class Grid:
     """Images per second of models, as far as the user gives them."""
     skip_undecodable: tuple[str, ...] = ()
     """Sets that are scored and trained on without their images that do not decode."""
+    accept_images: Mapping[str, int] = field(default_factory=dict)
+    """Sets that are to have another number of images than the published one, and which."""
 
     @property
     def is_made(self) -> bool:
@@ -98,6 +87,7 @@ class Grid:
             "resources": self.resources.model_dump(mode="json"),
             "acknowledge": list(self.acknowledge),
             "skip_undecodable": list(self.skip_undecodable),
+            "accept_images": dict(self.accept_images),
             "throughput": {
                 name: given.model_dump(mode="json") for name, given in self.throughput.items()
             },
@@ -124,18 +114,19 @@ def resolve_grid(document: Document, store: str | None = None) -> Grid:
     file, problems = parse_grid_file(document)
     suite = _suite(file, document, problems)
     root = _data_root(file, document, problems)
-    entries = _methods(file, document, problems)
+    entries = resolve_methods(file, document, problems)
     models = resolve_models(file, suite, root, document, problems)
     downstream, evaluate, skipping = _sets(file, suite, document, problems)
     place = store or _store(file, document, problems)
     _no_repeats(file.seeds, "seeds", document, problems)
     _check_clauses(file, suite, document, problems)
     _check_throughput(file, document, problems)
+    _check_accepted(file, suite, document, problems)
     if problems or suite is None or root is None or file.name is None:
         raise UserError(problems)
     return Grid(
         name=file.name,
-        suite=suite,
+        suite=suite.with_images(file.accept_images),
         data_root=root,
         store=place,
         models=models,
@@ -149,6 +140,7 @@ def resolve_grid(document: Document, store: str | None = None) -> Grid:
         acknowledge=tuple(file.acknowledge),
         throughput=file.throughput,
         skip_undecodable=skipping,
+        accept_images=file.accept_images,
     )
 
 
@@ -255,102 +247,26 @@ def _check_throughput(file: GridFile, document: Document, problems: list[Problem
             problems.append(Problem(where, f"the grid has no model {name!r}", nearest(name, names)))
 
 
+def _check_accepted(
+    file: GridFile, suite: Suite | None, document: Document, problems: list[Problem]
+) -> None:
+    if suite is None:
+        return
+    known = set(suite.evaluation_sets)
+    if suite.id_train is not None:
+        known.add(suite.id_train.name)
+    for name in file.accept_images:
+        if name not in known:
+            where = document.where(("accept_images", name))
+            problems.append(Problem(where, f"unknown data set {name!r}", nearest(name, known)))
+
+
 def _no_repeats(
     values: Sequence[Any], key: str, document: Document, problems: list[Problem]
 ) -> None:
     for index, value in enumerate(values):
         if value in values[:index]:
             problems.append(Problem(document.where((key, index)), f"{value!r} is there twice"))
-
-
-# ---------------------------------------------------------------------------------- methods
-
-
-def _methods(
-    file: GridFile, document: Document, problems: list[Problem]
-) -> tuple[MethodEntry, ...]:
-    entries: list[tuple[int, MethodEntry]] = []
-    for index, raw in enumerate(file.methods or ()):
-        entry = _method(raw, index, document, problems)
-        if entry is not None:
-            entries.append((index, entry))
-    _check_distinct(entries, document, problems)
-    _check_starting_points(entries, document, problems)
-    return tuple(entry for _, entry in entries)
-
-
-def _method(
-    raw: dict[str, Any], index: int, document: Document, problems: list[Problem]
-) -> MethodEntry | None:
-    where = document.where(("methods", index))
-    name, label = raw.get("method"), raw.get("name", raw.get("method"))
-    if not isinstance(name, str):
-        problems.append(Problem(where, "the key 'method' is missing", "such as: method: ft"))
-        return None
-    if name not in methods():
-        problems.append(Problem(where, f"unknown method {name!r}", nearest(name, methods())))
-        return None
-    if not isinstance(label, str) or not label or any(c in label for c in "/,= \t\n"):
-        problems.append(Problem(where, f"{label!r} is no name for a method"))
-        return None
-    if label != name and label in methods():
-        message = f"{label!r} is the name of another method than {name!r}"
-        problems.append(Problem(where, message, "choose a name of its own"))
-    given = {key: value for key, value in raw.items() if key not in ("name", "method")}
-    kind = methods()[name]
-    config = validate(kind.Config, given, document, ("methods", index), problems)
-    return None if config is None else MethodEntry(label, kind, config)
-
-
-def _check_distinct(
-    entries: list[tuple[int, MethodEntry]], document: Document, problems: list[Problem]
-) -> None:
-    labels: dict[str, int] = {}
-    same: dict[tuple[str, str], str] = {}
-    for index, entry in entries:
-        where = document.where(("methods", index))
-        identity = (entry.kind.name, canonical_json(entry.hyperparameters))
-        if entry.label in labels:
-            hint = "give variants of a method a name each"
-            problems.append(Problem(where, f"the method {entry.label!r} is there twice", hint))
-        elif identity in same:
-            message = f"{entry.label!r} is the same as {same[identity]!r}: their cells are one"
-            problems.append(Problem(where, message))
-        labels.setdefault(entry.label, index)
-        same.setdefault(identity, entry.label)
-
-
-def _check_starting_points(
-    entries: list[tuple[int, MethodEntry]], document: Document, problems: list[Problem]
-) -> None:
-    """Check that what methods start from exists and that none starts from itself."""
-    starts = {entry.label: entry.kind.starts_from(entry.config) for _, entry in entries}
-    for name, kind in methods().items():
-        starts.setdefault(name, kind.starts_from(kind.Config()))
-    for index, entry in entries:
-        where = document.where(("methods", index))
-        for start in starts[entry.label]:
-            if start not in starts:
-                hint = nearest(start, starts)
-                message = f"{entry.label!r} needs the unknown method {start!r}"
-                problems.append(Problem(where, message, hint))
-        if circle := _circle_from(entry.label, starts):
-            problems.append(Problem(where, f"{entry.label!r} needs itself: {' -> '.join(circle)}"))
-
-
-def _circle_from(label: str, starts: Mapping[str, Sequence[str]]) -> list[str]:
-    """Return a way from a label back to itself, empty when there is none."""
-    trails = [[label]]
-    seen: set[str] = set()
-    while trails:
-        trail = trails.pop()
-        for start in starts.get(trail[-1], ()):
-            if start == label:
-                return [*trail, label]
-            if start not in seen:
-                seen.add(start)
-                trails.append([*trail, start])
-    return []
 
 
 __all__ = ["BASELINE", "Grid", "MethodEntry", "load_grid", "load_stored_grid", "with_digests"]

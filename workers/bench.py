@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
+from workers import provenance
 from workers.datasets import Dataset, Split, read_dataset
 from workers.errors import DataError, Problem
 from workers.evaluate import Score, evaluate
+from workers.frozen import TensorSource, features_of, logits_of
 from workers.images import ImageSource, Transform
 from workers.job import Job, Site
 from workers.leave_out import without_undecodable
@@ -19,6 +22,7 @@ from workers.methods import FineTuning
 from workers.models import State, load_pretrained, state_of, transform_of, unpack_state
 from workers.recipe import Recipe
 from workers.scoring import Scorer
+from workers.shared import SharedWork
 from workers.store import CHECKPOINT, Store
 from workers.suites import Suite, suites
 from workers.train import EpochRecord, Trainer
@@ -75,10 +79,11 @@ class Bench:
         return self._read(name, name in self.site.skip_undecodable)
 
     def _read(self, name: str, skip_undecodable: bool = False) -> Dataset:
+        n_images = self.site.accept_images.get(name)
         if skip_undecodable:
             threads = max(1, self.site.loader_workers)
-            return _read_sound(self.cell.suite, name, self.data_root, threads)
-        return _read(self.cell.suite, name, self.data_root)
+            return _read_sound(self.cell.suite, name, self.data_root, n_images, threads)
+        return _read(self.cell.suite, name, self.data_root, n_images)
 
     def source(self, dataset: Dataset, splits: Sequence[Split] | None = None) -> ImageSource:
         return ImageSource(dataset, self.transform, splits, self.site.loader_workers)
@@ -102,18 +107,53 @@ class Bench:
     def seed(self, purpose: str) -> int:
         return self.cell.derive_seed(purpose)
 
-    def train(self, module: nn.Module, objective: FineTuning) -> None:
-        dataset, source = self.downstream()
+    def shared(self, what: str, key: Mapping[str, Any], compute: Callable[[], State]) -> State:
+        dataset, _ = self.downstream()
+        decides = {
+            "model": self.cell.model.identity(),
+            "transform": self.transform.digest,
+            "dataset": [self.cell.suite, self.cell.suite_version, dataset.digest],
+            "device": provenance.gpu_in_use() or self.device.type,
+            "threads": self.site.threads,
+            "torch": torch.__version__,
+            **key,
+        }
+        return SharedWork(self.store).get(what, decides, compute)
+
+    def frozen_features(self) -> torch.Tensor:
+        def compute() -> State:
+            _, source = self.downstream()
+            return {"features": features_of(self.pretrained(), source, self.normalise)}
+
+        return self.shared("features", {}, compute)["features"]
+
+    def frozen_logits(self) -> torch.Tensor:
+        def compute() -> State:
+            dataset, source = self.downstream()
+            select = Scorer(dataset.classes, self.device).select
+            return {"logits": logits_of(self.pretrained(), source, self.normalise, select)}
+
+        return self.shared("logits", {}, compute)["logits"]
+
+    def train(
+        self, module: nn.Module, objective: FineTuning, inputs: torch.Tensor | None = None
+    ) -> None:
+        dataset, images = self.downstream()
         trainer = Trainer(
-            source=source,
+            source=images if inputs is None else TensorSource(inputs, images.labels),
             scorer=Scorer(dataset.classes, self.device),
-            normalise=self.normalise,
+            normalise=self.normalise if inputs is None else self._to_device,
             recipe=Recipe.model_validate(self.cell.recipe),
             device=self.device,
             seed=self.seed("train"),
             micro_batches=self.job.micro_batches,
+            set_mode=objective.set_mode,
+            after_step=objective.after_step,
         )
         self.history = trainer.train(module, objective.loss)
+
+    def _to_device(self, inputs: torch.Tensor) -> torch.Tensor:
+        return inputs.to(self.device, non_blocking=True)
 
     def score(self, module: nn.Module, dataset: Dataset, split: Split) -> Score:
         """Evaluate a model on one split."""
@@ -122,12 +162,15 @@ class Bench:
 
 
 @lru_cache(maxsize=64)
-def _read(suite: str, name: str, data_root: Path) -> Dataset:
+def _read(suite: str, name: str, data_root: Path, n_images: int | None) -> Dataset:
     """Read a data set's folders once per worker process."""
-    return read_dataset(suites()[suite], suites()[suite].dataset(name), data_root)
+    found = suites()[suite].with_images({} if n_images is None else {name: n_images})
+    return read_dataset(found, found.dataset(name), data_root)
 
 
 @lru_cache(maxsize=64)
-def _read_sound(suite: str, name: str, data_root: Path, threads: int) -> Dataset:
+def _read_sound(
+    suite: str, name: str, data_root: Path, n_images: int | None, threads: int
+) -> Dataset:
     """Find the images of a data set that decode once per worker process."""
-    return without_undecodable(_read(suite, name, data_root), threads)
+    return without_undecodable(_read(suite, name, data_root, n_images), threads)

@@ -75,6 +75,11 @@ class Trainer:
     micro_batches: int = 1
     """Parts that a batch is cut into to save memory; gradients add up to the whole batch's."""
 
+    set_mode: Callable[[nn.Module], object] = nn.Module.train
+    """Called before each epoch: puts the module into the mode that it is trained in."""
+    after_step: Callable[[nn.Module], object] = lambda _: None
+    """Called after each step of the optimiser."""
+
     def train(self, module: nn.Module, loss: Callable[[Step], torch.Tensor]) -> list[EpochRecord]:
         """Train every parameter that requires a gradient, in place.
 
@@ -106,7 +111,7 @@ class Trainer:
         generator: torch.Generator,
     ) -> EpochRecord:
         started = time.monotonic()
-        module.train()
+        self.set_mode(module)
         total = torch.zeros((), dtype=torch.float64, device=self.device)
         correct = torch.zeros((), dtype=torch.int64, device=self.device)
         lr = self.recipe.lr
@@ -126,6 +131,7 @@ class Trainer:
                 correct += self.scorer.correct(step.logits.detach(), step.labels).sum()
             scaler.step(optimizer)
             scaler.update()
+            self.after_step(module)
         mean_loss = float(total) / len(self.source)
         if not torch.isfinite(torch.tensor(mean_loss)):
             raise DivergedError(f"the training loss of epoch {epoch} is {mean_loss}")

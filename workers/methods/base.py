@@ -10,7 +10,8 @@ and names while it plans, without a model in sight.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from pydantic import BaseModel, ConfigDict
 
@@ -56,8 +57,34 @@ class Workbench(Protocol):
     def seed(self, purpose: str) -> int:
         """Return the seed of one of the cell's generators."""
 
-    def train(self, module: nn.Module, objective: FineTuning) -> None:
-        """Train a module on the downstream set by the cell's recipe, in place."""
+    def train(
+        self, module: nn.Module, objective: FineTuning, inputs: torch.Tensor | None = None
+    ) -> None:
+        """Train a module on the downstream set by the cell's recipe, in place.
+
+        Args:
+            module: what is trained.
+            objective: the method, whose hooks the loop calls.
+            inputs: [N, ...] on the CPU, what `module` takes in place of each image.
+        """
+
+    def frozen_features(self) -> torch.Tensor:
+        """Return what the pre-trained model's head makes its logits from: float32 [N, D], CPU.
+
+        One row per image of the downstream set, in eval mode. Every cell of a model and set has
+        the same: whoever needs it first computes it.
+        """
+
+    def frozen_logits(self) -> torch.Tensor:
+        """Return the pre-trained model's logits over the set's class mask: float32 [N, C], CPU.
+
+        Shared between cells as the features are.
+        """
+
+    def shared(
+        self, what: str, key: Mapping[str, Any], compute: Callable[[], dict[str, torch.Tensor]]
+    ) -> dict[str, torch.Tensor]:
+        """Return tensors that are the same for every cell with this model, set and key."""
 
 
 class Method(ABC):
@@ -74,6 +101,9 @@ class Method(ABC):
     """Whether the recipe and the seed decide its numbers."""
     relative_cost: ClassVar[float] = 0.0
     """Cost of training on an image, with plain fine-tuning as 1."""
+
+    expands: ClassVar[str | None] = None
+    """The hyper-parameter for which a grid may give a list: a cell for each of its values."""
 
     registered: ClassVar[dict[str, type[Method]]] = {}
 
@@ -95,6 +125,16 @@ class Method(ABC):
         """
         return ()
 
+    @classmethod
+    def unfit(cls, config: MethodConfig, module: nn.Module) -> str:  # noqa: ARG003 (for overrides)
+        """Say why this method cannot be used on an architecture; nothing when it can.
+
+        Args:
+            config: its hyper-parameters.
+            module: a model of the architecture, perhaps without weights (on the meta device).
+        """
+        return ""
+
     @abstractmethod
     def build(self, bench: Workbench) -> nn.Module:
         """Return the model that this cell is evaluated as."""
@@ -107,13 +147,28 @@ class FineTuning(Method):
     relative_cost: ClassVar[float] = 1.0
 
     def build(self, bench: Workbench) -> nn.Module:
-        module = bench.pretrained()
+        module = self.start(bench)
         self.prepare(module, bench)
         bench.train(module, self)
-        return module
+        return self.finish(module)
+
+    def start(self, bench: Workbench) -> nn.Module:
+        """Return the model that training starts from: the pre-trained one."""
+        return bench.pretrained()
 
     def prepare(self, module: nn.Module, bench: Workbench) -> None:
-        """Set up what the loss needs, before the first step. `module` is still pre-trained."""
+        """Set up what the loss needs, and freeze what is not trained, before the first step."""
+
+    def set_mode(self, module: nn.Module) -> None:
+        """Put the module into the mode that it is trained in, before each epoch."""
+        module.train()
+
+    def after_step(self, module: nn.Module) -> None:
+        """Look at the weights after each step of the optimiser."""
+
+    def finish(self, module: nn.Module) -> nn.Module:
+        """Return the model that is evaluated, after the last step."""
+        return module
 
     def loss(self, step: Step) -> torch.Tensor:
         """Return what is minimised on a batch: the cross-entropy, unless a method adds to it."""

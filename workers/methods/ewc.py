@@ -35,6 +35,7 @@ class EWCConfig(MethodConfig):
     data: Literal["downstream", "id-train"] = Field(
         "downstream", description="where those images are from"
     )
+    fisher_seed: int = Field(0, ge=0, description="which images are drawn, and which labels")
 
 
 class EWC(FineTuning):
@@ -46,11 +47,17 @@ class EWC(FineTuning):
 
     def prepare(self, module: nn.Module, bench: Workbench) -> None:
         self.anchor = anchor_of(module)
-        self.fisher = self._fisher(module, bench)
+        self.fisher = self._shared_fisher(module, bench)
 
     def loss(self, step: Step) -> torch.Tensor:
         penalty = quadratic_penalty(step.module, self.anchor, self.fisher)
         return step.cross_entropy() + self.config.strength * penalty
+
+    def _shared_fisher(self, module: nn.Module, bench: Workbench) -> dict[str, torch.Tensor]:
+        """Return the matrix that all cells of this model and set share, on the device."""
+        settings = self.config.model_dump(mode="json", exclude={"strength"})
+        fisher = bench.shared("fisher", settings, lambda: self._fisher(module, bench))
+        return {name: tensor.to(bench.device) for name, tensor in fisher.items()}
 
     def _fisher(self, module: nn.Module, bench: Workbench) -> dict[str, torch.Tensor]:
         """Estimate the diagonal Fisher matrix on a seeded sample of images, in eval mode, fp32."""
@@ -58,14 +65,14 @@ class EWC(FineTuning):
 
         from_id = self.config.data == "id-train"
         _, source = bench.id_train() if from_id else bench.downstream()
-        generator = torch.Generator().manual_seed(bench.seed("fisher"))
+        generator = torch.Generator().manual_seed(self.config.fisher_seed)
         order = torch.randperm(len(source), generator=generator)[: self.config.fisher_samples]
         total = {name: torch.zeros_like(tensor) for name, tensor in self.anchor.items()}
         for batch in source.batches(order, 32):
             squares = squared_score(module, bench.normalise(batch.pixels), generator)
             for name, square in squares.items():
                 total[name] += square
-        return {name: square / len(order) for name, square in total.items()}
+        return {name: (square / len(order)).cpu() for name, square in total.items()}
 
 
 def squared_score(

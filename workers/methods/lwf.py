@@ -3,6 +3,9 @@
 The loss is cross-entropy + alpha * KL(softmax(z0 / T) || softmax(z / T)), the KL divergence meant
 over the batch, where z0 are the logits of the pre-trained model. Both sides are restricted to the
 downstream set's classes. As in the code of arXiv 2410.21582 there is no factor T^2.
+
+Images are not augmented, so z0 is the same in every epoch: it is computed once for all cells of a
+model and set, unless the set is so large that keeping it would cost more than it saves.
 """
 
 from __future__ import annotations
@@ -20,6 +23,10 @@ if TYPE_CHECKING:
     from workers.train import Step
 
 
+KEPT_LOGITS = 1 << 30
+"""Bytes of teacher logits up to which they are computed once; above, with each batch."""
+
+
 class LwFConfig(MethodConfig):
     """Hyper-parameters of LwF."""
 
@@ -32,19 +39,28 @@ class LwF(FineTuning):
 
     name: ClassVar[str] = "lwf"
     Config: ClassVar[type[MethodConfig]] = LwFConfig
-    relative_cost: ClassVar[float] = 4 / 3  # a second forward pass beside forward and backward
     config: LwFConfig
 
     def prepare(self, module: nn.Module, bench: Workbench) -> None:  # noqa: ARG002
-        self.teacher = bench.pretrained().requires_grad_(False)
+        dataset, source = bench.downstream()
+        self.before: torch.Tensor | None = None
+        if 4 * len(source) * len(dataset.classes.columns) <= KEPT_LOGITS:
+            self.before = bench.frozen_logits()
+        else:
+            self.teacher = bench.pretrained().requires_grad_(False)
 
     def loss(self, step: Step) -> torch.Tensor:
+        distance = distillation(step.logits, self._before(step), self.config.temperature)
+        return step.cross_entropy() + self.config.alpha * distance
+
+    def _before(self, step: Step) -> torch.Tensor:
+        """Return the pre-trained model's logits for a batch, under the class mask: [B, C]."""
         import torch
 
+        if self.before is not None:
+            return self.before[step.indices].to(step.logits.device, non_blocking=True)
         with torch.no_grad():
-            before = step.select(self.teacher(step.images))
-        distance = distillation(step.logits, before, self.config.temperature)
-        return step.cross_entropy() + self.config.alpha * distance
+            return step.select(self.teacher(step.images))
 
 
 def distillation(

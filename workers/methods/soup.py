@@ -1,14 +1,16 @@
 """Model soup: the uniform mean of several models' weights (Wortsman et al. 2022, arXiv 2203.05482).
 
-The members are methods, of the same model, downstream set and seed. By default they are those of
-ImageNet-RIB's poster, PRE-FT-EWC-LwF. (Its EWC is what this project calls `l2sp`.)
+The members are methods, of the same model and downstream set. By default they are those of
+ImageNet-RIB's poster, PRE-FT-EWC-LwF (whose EWC is what this project calls `l2sp`), with one
+weight. BatchNorm's running statistics are averaged like weights, unless they are estimated anew for
+the averaged weights, on the downstream set (Izmailov et al. 2018, arXiv 1803.05407).
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from workers.methods.base import Method, MethodConfig, Workbench
 
@@ -22,6 +24,12 @@ class SoupConfig(MethodConfig):
     members: tuple[str, ...] = Field(
         ("pretrained", "ft", "ewc", "lwf"), description="methods, by their names in the grid"
     )
+    weights: tuple[Annotated[float, Field(gt=0)], ...] | None = Field(
+        None, description="a weight for each member; the same for all when not given"
+    )
+    recalibrate: bool = Field(
+        False, description="estimate BatchNorm's running statistics anew on the downstream set"
+    )
 
     @field_validator("members")
     @classmethod
@@ -31,6 +39,12 @@ class SoupConfig(MethodConfig):
         if repeated := sorted({name for name in members if members.count(name) > 1}):
             raise ValueError(f"members repeat: {', '.join(repeated)}")
         return members
+
+    @model_validator(mode="after")
+    def _one_weight_each(self) -> SoupConfig:
+        if self.weights is not None and len(self.weights) != len(self.members):
+            raise ValueError(f"{len(self.weights)} weights for {len(self.members)} members")
+        return self
 
 
 class Soup(Method):
@@ -46,8 +60,21 @@ class Soup(Method):
         return config.members
 
     def build(self, bench: Workbench) -> nn.Module:
-        from workers.models import average
+        from workers.averaging import average
 
         module = bench.pretrained()
-        module.load_state_dict(average(bench.parents()))
+        module.load_state_dict(average(bench.parents(), self.config.weights))
+        if self.config.recalibrate:
+            recalibrate_batchnorm(module, bench)
         return module
+
+
+def recalibrate_batchnorm(module: nn.Module, bench: Workbench) -> None:
+    """Set BatchNorm's running statistics to their means over the downstream set, in place."""
+    import torch
+    from torch.optim.swa_utils import update_bn
+
+    _, source = bench.downstream()
+    batches = source.batches(torch.arange(len(source)), 256)
+    update_bn((bench.normalise(batch.pixels) for batch in batches), module)
+    module.eval()

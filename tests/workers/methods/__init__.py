@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
 
 import torch
 from torch import nn
 
+from workers.frozen import logits_of
 from workers.images import Batch, batch_indices
 from workers.labels import ClassMap
 from workers.scoring import Scorer
@@ -93,8 +96,12 @@ class ToyBench:
     def parents(self) -> list[dict[str, torch.Tensor]]:
         return self.states
 
-    def downstream(self) -> tuple[None, MemorySource]:
-        return None, self.source
+    def downstream(self) -> tuple[SimpleNamespace, MemorySource]:
+        return SimpleNamespace(classes=CLASSES), self.source
+
+    def frozen_logits(self) -> torch.Tensor:
+        module = self.pretrained()
+        return logits_of(module, self.source, self.normalise, lambda logits: logits[:, COLUMNS])
 
     def id_train(self) -> tuple[None, MemorySource]:
         return None, self.id_source
@@ -103,8 +110,10 @@ class ToyBench:
         parameter = next(self.module.parameters())
         return normalise64(pixels).to(parameter.dtype)
 
-    def seed(self, purpose: str) -> int:
-        return {"fisher": 11}[purpose]
+    def shared(
+        self, what: str, key: Mapping[str, Any], compute: Callable[[], dict[str, torch.Tensor]]
+    ) -> dict[str, torch.Tensor]:
+        return compute()
 
 
 def step_of(module: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> Step:

@@ -42,6 +42,12 @@ def batch() -> tuple[torch.Tensor, torch.Tensor]:
     return normalise64(source.pixels[:8]), source.labels[:8]
 
 
+@pytest.fixture(params=["teacher's logits kept", "teacher asked each time"], autouse=True)
+def both_ways(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if request.param != "teacher's logits kept":
+        monkeypatch.setattr("workers.methods.lwf.KEPT_LOGITS", 0)
+
+
 def prepared(start: nn.Module, alpha: float = ALPHA, temperature: float = T) -> LwF:
     method = LwF(LwFConfig(alpha=alpha, temperature=temperature))
     method.prepare(copy.deepcopy(start), ToyBench(start))
@@ -123,7 +129,10 @@ def test_weights_after_several_steps(batch: tuple[torch.Tensor, torch.Tensor]) -
         assert float((module(batch[0])[:, COLUMNS] - teacher).abs().max()) > 0.1
 
 
-def test_the_teacher_stays_as_it_was(batch: tuple[torch.Tensor, torch.Tensor]) -> None:
+def test_the_teacher_stays_as_it_was(
+    batch: tuple[torch.Tensor, torch.Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workers.methods.lwf.KEPT_LOGITS", 0)
     start = toy_with_batchnorm()
     module = copy.deepcopy(start)
     method = LwF(LwFConfig())

@@ -1,0 +1,131 @@
+"""The methods of a grid: names with hyper-parameters -> MethodEntry, and what each starts from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from orchestrator.grid_file import GridFile, validate
+from orchestrator.yaml_source import Document
+from workers.cell import canonical_json
+from workers.errors import Problem, nearest
+from workers.methods import Method, MethodConfig, methods
+
+
+@dataclass(frozen=True)
+class MethodEntry:
+    """A method with its hyper-parameters, under the name that tables show."""
+
+    label: str
+    kind: type[Method]
+    config: MethodConfig
+
+    @property
+    def hyperparameters(self) -> dict[str, Any]:
+        return self.config.model_dump(mode="json")
+
+
+def resolve_methods(
+    file: GridFile, document: Document, problems: list[Problem]
+) -> tuple[MethodEntry, ...]:
+    """Return the methods that a grid file names; append what is wrong with them."""
+    entries: list[tuple[int, MethodEntry]] = []
+    for index, raw in enumerate(file.methods or ()):
+        for one in _expanded(raw, index, document, problems):
+            entry = _method(one, index, document, problems)
+            if entry is not None:
+                entries.append((index, entry))
+    _check_distinct(entries, document, problems)
+    _check_starting_points(entries, document, problems)
+    return tuple(entry for _, entry in entries)
+
+
+def _expanded(
+    raw: dict[str, Any], index: int, document: Document, problems: list[Problem]
+) -> list[dict[str, Any]]:
+    """Return an entry for each value of a list that stands for several cells (WiSE-FT's alpha)."""
+    kind = methods().get(str(raw.get("method")))
+    key = (kind.expands if kind is not None else None) or ""
+    values = raw.get(key)
+    if not isinstance(values, list):
+        return [raw]
+    if not values:
+        where = document.where(("methods", index, key))
+        problems.append(Problem(where, f"the list of {key} is empty", "give at least one value"))
+    label = raw.get("name", raw["method"])
+    return [{**raw, "name": f"{label}-{value}", key: value} for value in values]
+
+
+def _method(
+    raw: dict[str, Any], index: int, document: Document, problems: list[Problem]
+) -> MethodEntry | None:
+    where = document.where(("methods", index))
+    name, label = raw.get("method"), raw.get("name", raw.get("method"))
+    if not isinstance(name, str):
+        problems.append(Problem(where, "the key 'method' is missing", "such as: method: ft"))
+        return None
+    if name not in methods():
+        problems.append(Problem(where, f"unknown method {name!r}", nearest(name, methods())))
+        return None
+    if not isinstance(label, str) or not label or any(c in label for c in "/,= \t\n"):
+        problems.append(Problem(where, f"{label!r} is no name for a method"))
+        return None
+    if label != name and label in methods():
+        message = f"{label!r} is the name of another method than {name!r}"
+        problems.append(Problem(where, message, "choose a name of its own"))
+    given = {key: value for key, value in raw.items() if key not in ("name", "method")}
+    kind = methods()[name]
+    config = validate(kind.Config, given, document, ("methods", index), problems)
+    return None if config is None else MethodEntry(label, kind, config)
+
+
+def _check_distinct(
+    entries: list[tuple[int, MethodEntry]], document: Document, problems: list[Problem]
+) -> None:
+    labels: dict[str, int] = {}
+    same: dict[tuple[str, str], str] = {}
+    for index, entry in entries:
+        where = document.where(("methods", index))
+        identity = (entry.kind.name, canonical_json(entry.hyperparameters))
+        if entry.label in labels:
+            hint = "give variants of a method a name each"
+            problems.append(Problem(where, f"the method {entry.label!r} is there twice", hint))
+        elif identity in same:
+            message = f"{entry.label!r} is the same as {same[identity]!r}: their cells are one"
+            problems.append(Problem(where, message))
+        labels.setdefault(entry.label, index)
+        same.setdefault(identity, entry.label)
+
+
+def _check_starting_points(
+    entries: list[tuple[int, MethodEntry]], document: Document, problems: list[Problem]
+) -> None:
+    """Check that what methods start from exists and that none starts from itself."""
+    starts = {entry.label: entry.kind.starts_from(entry.config) for _, entry in entries}
+    for name, kind in methods().items():
+        starts.setdefault(name, kind.starts_from(kind.Config()))
+    for index, entry in entries:
+        where = document.where(("methods", index))
+        for start in starts[entry.label]:
+            if start not in starts:
+                hint = nearest(start, starts)
+                message = f"{entry.label!r} needs the unknown method {start!r}"
+                problems.append(Problem(where, message, hint))
+        if circle := _circle_from(entry.label, starts):
+            problems.append(Problem(where, f"{entry.label!r} needs itself: {' -> '.join(circle)}"))
+
+
+def _circle_from(label: str, starts: Mapping[str, Sequence[str]]) -> list[str]:
+    """Return a way from a label back to itself, empty when there is none."""
+    trails = [[label]]
+    seen: set[str] = set()
+    while trails:
+        trail = trails.pop()
+        for start in starts.get(trail[-1], ()):
+            if start == label:
+                return [*trail, label]
+            if start not in seen:
+                seen.add(start)
+                trails.append([*trail, start])
+    return []
