@@ -97,6 +97,7 @@ class GridFile(_Section):
     resources: Resources = Resources()
     acknowledge: list[NonEmpty] = []
     skip_undecodable: list[NonEmpty] | Literal["all"] = []
+    accept_images: dict[str, Size] = {}
     throughput: dict[str, Throughput] = {}
 
 

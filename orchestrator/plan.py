@@ -193,6 +193,7 @@ def _cell(
             seed=seed,
             parents=parents,
             skip_undecodable=entry.kind.trains and downstream in grid.skip_undecodable,
+            accept_images=grid.accept_images.get(downstream) if entry.kind.trains else None,
         )
     return cells[key]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 from orchestrator import data_manifest
@@ -12,6 +13,7 @@ from orchestrator.grid import Grid
 from orchestrator.plan import Plan
 from workers.cell import Model
 from workers.datasets import Dataset, read_dataset
+from workers.datasets.counts import count_problems
 from workers.decode import decode
 from workers.errors import DataError, Problem, UserError
 from workers.store import Store
@@ -59,10 +61,20 @@ def _read_datasets(grid: Grid, plan: Plan, problems: list[Problem]) -> list[Data
     datasets = []
     for name in sorted(names):
         try:
-            datasets.append(read_dataset(grid.suite, grid.suite.dataset(name), grid.data_root))
+            spec = grid.suite.dataset(name)
+            dataset = read_dataset(grid.suite, spec, grid.data_root, accept_counts=True)
         except DataError as error:
             problems.extend(error.problems)
+        else:
+            datasets.append(dataset)
+            problems.extend(_acceptable(problem, dataset) for problem in count_problems(dataset))
     return datasets
+
+
+def _acceptable(problem: Problem, dataset: Dataset) -> Problem:
+    """Say of another number of images than expected how a grid accepts it."""
+    key = f"accept_images: {{{dataset.spec.name}: {len(dataset)}}}"
+    return replace(problem, hint=f"{problem.hint}; to run all the same, add to the grid {key}")
 
 
 def _read_manifest(grid: Grid, problems: list[Problem]) -> Manifest:

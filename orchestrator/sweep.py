@@ -164,6 +164,7 @@ def open_executor(
         threads=max(1, int(resources.cpus) - resources.loader_workers),
         loader_workers=resources.loader_workers,
         skip_undecodable=grid.skip_undecodable,
+        accept_images=grid.accept_images,
         git_commit=git_commit(),
     )
     if kind == "inline":

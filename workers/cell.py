@@ -86,11 +86,11 @@ class Cell:
     """The cells whose weights this one starts from, in the order its method names them."""
     skip_undecodable: bool = False
     """Whether it is trained without the images that do not decode, if there are any."""
+    accept_images: int | None = None
+    """How many images it is trained on, where a grid accepts another number than the published."""
 
     def identity(self) -> dict[str, Any]:
         """Return everything that decides the numbers, and nothing else."""
-        # Only when it was asked for: it came later than the ids of cells without it.
-        skips = {"skip_undecodable": True} if self.skip_undecodable else {}
         return {
             "suite": self.suite,
             "suite_version": self.suite_version,
@@ -102,8 +102,21 @@ class Cell:
             "recipe": None if self.recipe is None else dict(self.recipe),
             "seed": self.seed,
             "parents": [parent.cell_id for parent in self.parents],
-            **skips,
+            **self.data_choices,
         }
+
+    @property
+    def data_choices(self) -> dict[str, Any]:
+        """Return what was asked for about the images it is trained on.
+
+        Part of the id only when it was asked for: it came later than the ids of other cells.
+        """
+        choices: dict[str, Any] = {}
+        if self.skip_undecodable:
+            choices["skip_undecodable"] = True
+        if self.accept_images is not None:
+            choices["accept_images"] = self.accept_images
+        return choices
 
     @cached_property
     def cell_id(self) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from workers.cell import Cell
 
@@ -20,6 +21,8 @@ class Site:
     """Processes that decode images beside the main one; for sets too large for the cache."""
     skip_undecodable: tuple[str, ...] = ()
     """Evaluation sets that are scored without the images that do not decode."""
+    accept_images: Mapping[str, int] = field(default_factory=dict)
+    """Sets that are to have another number of images than the published one, and which."""
     git_commit: str = ""
     ray_version: str = ""
 

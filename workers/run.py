@@ -136,9 +136,7 @@ def score_set(bench: Bench, module: nn.Module, name: str) -> int:
 
 def describe(cell: Cell) -> Row:
     """Return the columns of an accuracy row that say which cell it is of."""
-    recipe = None if cell.recipe is None else dict(cell.recipe)
-    if recipe is not None and cell.skip_undecodable:
-        recipe["skip_undecodable"] = True
+    recipe = None if cell.recipe is None else {**cell.recipe, **cell.data_choices}
     return {
         "suite": cell.suite,
         "suite_version": cell.suite_version,

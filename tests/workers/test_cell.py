@@ -99,8 +99,25 @@ def test_everything_else_is_part_of_it() -> None:
 
 def test_every_field_is_accounted_for() -> None:
     """A field that is added has to be put into the identity, or listed here as left out."""
-    assert set(vars(CELL)) - {"cell_id"} - set(CELL.identity()) == {"label"}
+    asked = replace(CELL, skip_undecodable=True, accept_images=5)
+    assert set(vars(asked)) - {"cell_id"} - set(asked.identity()) == {"label"}
     assert set(vars(MODEL)) - set(MODEL.identity()) == {"name", "pretraining", "file"}
+
+
+def test_what_is_asked_for_about_its_images_makes_another_cell_and_comes_back_from_json() -> None:
+    choices: list[dict[str, Any]] = [
+        {},
+        {"skip_undecodable": True},
+        {"accept_images": 5},
+        {"accept_images": 6},
+        {"skip_undecodable": True, "accept_images": 5},
+    ]
+    cells = [replace(CELL, **choice) for choice in choices]
+    assert len({cell.cell_id for cell in cells}) == len(choices)
+    assert [Cell.from_json(cell.to_json()).cell_id for cell in cells] == [
+        cell.cell_id for cell in cells
+    ]
+    assert [cell.data_choices for cell in cells] == choices
 
 
 def test_the_label_of_a_parent_is_no_part_of_it() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -92,6 +92,20 @@ class Suite:
         """Return the splits that each evaluation set's accuracy is made of."""
         wanted = self.evaluation_sets if names is None else names
         return {name: self.evaluation_sets[name].splits for name in wanted}
+
+    def with_images(self, n_images: Mapping[str, int]) -> Suite:
+        """Return the suite with other numbers of images of some of its sets.
+
+        Args:
+            n_images: the number of each such set, all splits together.
+        """
+
+        def counted(spec: DatasetSpec) -> DatasetSpec:
+            return replace(spec, n_images=n_images.get(spec.name, spec.n_images))
+
+        train = None if self.id_train is None else counted(self.id_train)
+        ood = tuple(counted(spec) for spec in self.ood)
+        return replace(self, id=counted(self.id), ood=ood, id_train=train)
 
     def contaminates(self, downstream: str) -> tuple[str, ...]:
         """Return the evaluation sets that share their source images with a downstream set."""
