@@ -1,0 +1,76 @@
+"""What the documentation says of a grid's keys is what the code has."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from orchestrator.grid_file import (
+    REQUIRED,
+    GridFile,
+    ModelEntry,
+    Resources,
+    Throughput,
+    TransformOverrides,
+    parse_grid_file,
+)
+from orchestrator.yaml_source import parse_yaml
+from workers.recipe import Recipe
+
+PROJECT = Path(__file__).resolve().parents[1]
+GRIDS = (PROJECT / "docs" / "grids.md").read_text()
+
+SECTIONS: dict[type[BaseModel], str] = {
+    GridFile: "## The grid",
+    ModelEntry: "## models",
+    TransformOverrides: "The keys of `transform`",
+    Recipe: "## recipe",
+    Resources: "## resources",
+    Throughput: "## throughput",
+}
+
+
+def table_after(beginning: str) -> dict[str, list[str]]:
+    """Return the first table of keys after a text: key -> default, meaning."""
+    text = GRIDS[GRIDS.index(f"\n{beginning}") :]
+    table = text[text.index("| key | default | meaning |") :].split("\n\n")[0]
+    rows = [re.split(r"\s*\|\s*", line.strip("| ")) for line in table.splitlines()[2:]]
+    return {row[0].strip("`"): row[1:] for row in rows}
+
+
+@pytest.mark.parametrize("section", SECTIONS, ids=lambda section: section.__name__)
+def test_every_key_of_a_grid_is_documented_with_its_default(section: type[BaseModel]) -> None:
+    table = table_after(SECTIONS[section])
+    assert list(table) == list(section.model_fields)
+    for key, (default, *_) in table.items():
+        assert says(default) == truth(section, key), key
+
+
+def says(default: str) -> Any:
+    """Return what a default in the table stands for."""
+    if default in ("required", "see below"):
+        return default
+    return None if default == "—" else parse_yaml(f"x: {default.strip('`')}", "docs").value["x"]
+
+
+def truth(section: type[BaseModel], key: str) -> Any:
+    field = section.model_fields[key]
+    if field.is_required() or (section is GridFile and key in REQUIRED):
+        return "required"
+    default = field.get_default(call_default_factory=True)
+    return "see below" if isinstance(default, BaseModel) else default
+
+
+@pytest.mark.parametrize("example", re.findall(r"```yaml\n(.*?)```", GRIDS, re.DOTALL))
+def test_the_examples_are_parts_of_a_grid(example: str) -> None:
+    document = parse_yaml(example, "docs")
+    _, problems = parse_grid_file(document)
+    missing = [f"the key {key!r} is missing" for key in REQUIRED if key not in document.value]
+    assert [problem.message for problem in problems] == missing
+
+
+def test_every_grid_of_the_project_is_documented() -> None:
+    for path in (PROJECT / "grids").glob("*.yaml"):
+        assert f"`grids/{path.name}`" in GRIDS
