@@ -128,7 +128,7 @@ class ImageSource:
         self.n_bytes = len(self.files) * channels * height * width
         self.key = (
             str(chosen[0].folder),
-            digest([[s.corruption, s.severity, len(s)] for s in chosen]),
+            digest([dataset.border, [[s.corruption, s.severity, len(s)] for s in chosen]]),
             transform.digest,
         )
 

@@ -27,9 +27,8 @@ def read(folder: Path, spec: DatasetSpec, space: LabelSpace) -> Dataset:
     if not found and (images := images_in(folder)):
         # As ImageNet's val archive unpacks: nothing here says which class an image is of.
         message = f"has {len(images)} images that are not sorted into class folders"
-        raise DataError(
-            [Problem(str(folder), message, f"one folder per class: {expected[0]}, ...")]
-        )
+        hint = f"one folder per class: {expected[0]}, ..."
+        raise DataError([Problem(str(folder), message, hint)])
     if problems := check_folders(folder, found, expected):
         raise DataError(problems)
     classes = map_class_ids(sorted(expected, key=space.index.__getitem__), space)
