@@ -94,9 +94,15 @@ def report(
 
 
 def warn_of_mixed(results: Results) -> None:
-    """Say what was compared although it is of different data or weights."""
+    """Say what was compared although it is of different data, weights or numbers of images."""
     for problem in results.mixed:
         tell(f"rib: mixed: {problem.where}: {problem.message}")
+    if results.n_short:
+        rows = "row was" if results.n_short == 1 else "rows were"
+        tell(
+            f"rib: {results.n_short} {rows} scored on fewer images than their set has: those that "
+            "do not decode were left out (n_total is below n_expected)"
+        )
 
 
 def leaderboard_of(results: Results) -> pd.DataFrame:
