@@ -59,8 +59,8 @@ class Contamination:
     def notes(self) -> list[str]:
         """Say what the mark means, a line for each source of images."""
         return [
-            f"{MARK} contaminated: {', '.join((source, *made))} share their images "
-            f"({source} is where they are from), and the model was tuned on some of them. RI and "
-            "mRI are as the paper defines them, these values included."
+            f"{MARK} contaminated: a model tuned on one of {', '.join((source, *made))} has seen "
+            f"the images of the others, all made from those of {source}. RI and mRI include such "
+            "values, as the paper defines them."
             for source, made in self.made_from.items()
         ]
