@@ -6,6 +6,7 @@ look like any others.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 
 from workers.datasets.base import Dataset
@@ -46,8 +47,8 @@ def count_problems(dataset: Dataset) -> list[Problem]:
     if n_images is None:
         return []
     each, rest = divmod(n_images, len(splits))
-    if rest:  # of several splits of unequal size only the sum is known
-        folder = str(splits[0].folder.parent)
+    if len(splits) > 1 and (rest or not dataset.spec.is_even):
+        folder = os.path.commonpath([split.folder for split in splits])
         return _compared(folder, len(dataset), n_images)
     return [p for split in splits for p in _compared(str(split.folder), len(split), each)]
 

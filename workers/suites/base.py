@@ -45,6 +45,8 @@ class DatasetSpec:
     derived_from: str | None = None
     """The data set whose images it was made from: tuning on one contaminates the other."""
     splits: tuple[SplitKey, ...] = ((None, None),)
+    is_even: bool = True
+    """Whether every split has equally many images."""
     no_tuning: Clause | None = None
     """The clause that forbids to tune a model on it, if its licence has one."""
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -101,7 +103,9 @@ class Suite:
         """
 
         def counted(spec: DatasetSpec) -> DatasetSpec:
-            return replace(spec, n_images=n_images.get(spec.name, spec.n_images))
+            if spec.name not in n_images:
+                return spec
+            return replace(spec, n_images=n_images[spec.name], is_even=False)
 
         train = None if self.id_train is None else counted(self.id_train)
         ood = tuple(counted(spec) for spec in self.ood)
