@@ -92,10 +92,9 @@ def test_every_contaminated_value_of_a_matrix_is_marked(poster: pd.DataFrame) ->
     assert values == PAIRS
     assert improvements == set(MADE)
     note = text.split("\n\n")[1]
-    assert note.startswith(
-        f"- {MARK} contaminated: imagenet-1k, imagenet-cartoon, imagenet-drawing"
-    )
-    assert "RI and mRI are as the paper defines them, these values included" in note
+    assert note.startswith(f"- {MARK} contaminated: ")
+    assert all(name in note for name in (ID, *MADE))
+    assert "RI and mRI include such values, as the paper defines them" in note
 
 
 def test_the_matrix_of_a_terminal_has_the_same_marks(poster: pd.DataFrame) -> None:
@@ -155,7 +154,8 @@ def test_a_published_table_of_a_suite_that_is_known_by_its_sets(
     derived = ("cartoon", "drawing", "c")
     assert values == {(d, j) for d in derived for j in ("val", *derived) if d != j}
     assert rib("report", path) == 0
-    assert f"{MARK} contaminated: val, cartoon, drawing, c share" in capsys.readouterr().out
+    out = " ".join(capsys.readouterr().out.split())
+    assert f"{MARK} contaminated: a model tuned on one of val, cartoon, drawing, c has seen" in out
 
 
 def test_a_table_of_sets_that_nobody_knows_has_no_marks(tmp_path: Path, capsys: Capture) -> None:
