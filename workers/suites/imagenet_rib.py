@@ -46,6 +46,7 @@ SUITE = Suite(
         "imagenet/val",
         n_images=50_000,
         aliases=(
+            "imagenet/images/val",
             "imagenet-1k/val",
             "imagenet_1k/val",
             "imagenet1k/val",
@@ -69,14 +70,14 @@ SUITE = Suite(
             "imagenet-a",
             classes=imagenet_a(),
             n_images=7_500,
-            aliases=("imagenet_a", "imageneta"),
+            aliases=("imagenet_a", "imageneta", "imagenet-adversarial"),
         ),
         DatasetSpec(
             "imagenet-r",
             "imagenet-r",
             classes=imagenet_r(),
             n_images=30_000,
-            aliases=("imagenet_r", "imagenetr"),
+            aliases=("imagenet_r", "imagenetr", "imagenet-rendition"),
         ),
         DatasetSpec(
             "imagenet-sketch",
@@ -100,14 +101,14 @@ SUITE = Suite(
             "imagenet-cartoon",
             n_images=50_000,
             derived_from="imagenet-1k",
-            aliases=("imagenet_cartoon", "imagenetcartoon"),
+            aliases=("datasets/imagenet-cartoon", "imagenet_cartoon", "imagenetcartoon"),
         ),
         DatasetSpec(
             "imagenet-drawing",
             "imagenet-drawing",
             n_images=50_000,
             derived_from="imagenet-1k",
-            aliases=("imagenet_drawing", "imagenetdrawing"),
+            aliases=("datasets/imagenet-drawing", "imagenet_drawing", "imagenetdrawing"),
         ),
         DatasetSpec(
             "imagenet-c",
