@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -31,6 +32,17 @@ class ExecutorName(StrEnum):
 
     RAY = "ray"
     INLINE = "inline"
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How a grid is run: what `rib run` and `rib resume` share."""
+
+    executor: ExecutorName
+    address: str | None
+    cpus: int | None
+    canary: bool
+    mixed_data: bool
 
 
 GridPath = Annotated[Path, typer.Argument(metavar="GRID", help="A grid file (YAML).")]
@@ -91,9 +103,9 @@ def run(
     as_json: JsonOption = False,
 ) -> None:
     """Run what is missing of a grid, and print the leaderboard."""
-    loaded = load(grid, store)
-    chosen = _parse_only(only, loaded)
-    _run(loaded, chosen, address, executor, cpus, canary, acknowledge, mixed_data, as_json)
+    loaded = _acknowledging(load(grid, store), acknowledge)
+    options = RunOptions(executor, address, cpus, canary, mixed_data)
+    _run(loaded, _parse_only(only, loaded), options, as_json)
 
 
 @app.command()
@@ -108,9 +120,8 @@ def resume(
     as_json: JsonOption = False,
 ) -> None:
     """Go on with the grid of a store; needs nothing but the store."""
-    _run(
-        load_stored(store), None, address, executor, cpus, canary, acknowledge, mixed_data, as_json
-    )
+    loaded = _acknowledging(load_stored(store), acknowledge)
+    _run(loaded, None, RunOptions(executor, address, cpus, canary, mixed_data), as_json)
 
 
 @app.command()
@@ -156,35 +167,30 @@ def load_stored(store: str) -> Grid:
     return stored_grid(Store(store))
 
 
-def _run(
-    grid: Grid,
-    only: Only | None,
-    address: str | None,
-    executor: ExecutorName,
-    cpus: int | None,
-    with_canary: bool,
-    acknowledge: list[str] | None,
-    mixed_data: bool,
-    as_json: bool,
-) -> None:
+def _acknowledging(grid: Grid, clauses: list[str] | None) -> Grid:
     from orchestrator.grid import with_acknowledged
+
+    return with_acknowledged(grid, clauses or [])
+
+
+def _run(grid: Grid, only: Only | None, options: RunOptions, as_json: bool) -> None:
     from orchestrator.progress import Display
     from orchestrator.sweep import run as run_grid
 
     display = Display(err)
     with display.watching():
         result = run_grid(
-            with_acknowledged(grid, acknowledge or []),
-            executor=executor.value,
-            address=address,
-            num_cpus=cpus,
+            grid,
+            executor=options.executor.value,
+            address=options.address,
+            num_cpus=options.cpus,
             only=only,
-            with_canary=with_canary,
-            mixed_data=mixed_data,
+            with_canary=options.canary,
+            mixed_data=options.mixed_data,
             observe=display.observer,
             tell=display.tell,
         )
-    _report_run(result, mixed_data, as_json)
+    _report_run(result, options.mixed_data, as_json)
     if not result.ok:
         raise typer.Exit(1)
 
