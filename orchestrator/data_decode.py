@@ -214,7 +214,7 @@ def read_log(path: Path) -> Pieces:
     pieces: Pieces = {}
     try:
         lines = path.read_bytes().splitlines()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return pieces
     for line in lines:
         try:

@@ -101,7 +101,7 @@ def read_manifest(path: Path) -> Manifest:
     """
     try:
         return Manifest.model_validate_json(path.read_bytes())
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return Manifest()
     except (OSError, ValidationError) as error:
         hint = "delete it and run rib data check again"

@@ -130,7 +130,8 @@ def _faults_table(check: DataCheck) -> Table | None:
 
 def _faults(check: SetCheck, whole: DataCheck) -> Iterator[tuple[str, str]]:
     for problem in check.problems:
-        message = f"{problem.message} ({problem.hint})" if problem.hint else problem.message
-        yield problem.where, message
+        is_told_below = check.digest is not None or not problem.hint
+        hint = "" if is_told_below else f" ({problem.hint})"
+        yield problem.where, problem.message + hint
     for bad in () if check.decoded is None else check.decoded.bad_files:
         yield str(whole.root / bad.file), bad.reason
