@@ -143,21 +143,21 @@ class ImageSource:
             for part in parts:
                 yield Batch(pixels[part], self.labels[part], part)
         else:
-            images_of = self._decoded([part.tolist() for part in parts])
+            images_of = self._decoded(parts)
             for part, images in zip(parts, images_of, strict=True):
                 yield Batch(images, self.labels[part], part)
 
     def decode_all(self) -> torch.Tensor:
         """Decode every image: uint8 [N, C, H, W]."""
         parts = batch_indices(torch.arange(len(self)), 256)
-        return torch.cat(list(self._decoded([part.tolist() for part in parts])))
+        return torch.cat(list(self._decoded(parts)))
 
-    def _decoded(self, parts: list[list[int]]) -> Iterator[torch.Tensor]:
+    def _decoded(self, parts: Iterable[torch.Tensor]) -> Iterator[torch.Tensor]:
         # Forked loader workers deadlock under Ray (ray-project/ray 13407, 52641).
         context = "forkserver" if self.loader_workers else None
         loader: Iterable[torch.Tensor | DataError] = DataLoader(
             self.files,
-            batch_sampler=parts,
+            batch_sampler=(part.tolist() for part in parts),  # one at a time: C has 3.75 million
             num_workers=self.loader_workers,
             multiprocessing_context=context,
             collate_fn=_stack,
