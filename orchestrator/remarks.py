@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 from orchestrator.canary import Verdict
 from orchestrator.contamination import Contamination
@@ -16,9 +17,14 @@ class Remarks:
     """One per model."""
     contamination: Contamination = field(default_factory=Contamination)
 
+    @cached_property
+    def verdict_of(self) -> dict[str, str]:
+        """Model -> what the canary says of it."""
+        return {one.model: str(one) for one in self.verdicts}
+
     def verdict(self, model: str) -> str:
         """Return what the canary says of a model, "" where it was not asked."""
-        return next((str(one) for one in self.verdicts if one.model == model), "")
+        return self.verdict_of.get(model, "")
 
     def of_model(self, model: str) -> Remarks:
         """Return what is to be said where one model is shown."""
@@ -27,6 +33,6 @@ class Remarks:
     def canary_notes(self) -> list[str]:
         """Say how models compare with what is published, those with one verdict in one line."""
         by_verdict: dict[str, list[str]] = {}
-        for verdict in self.verdicts:
-            by_verdict.setdefault(str(verdict), []).append(verdict.model)
+        for model, verdict in self.verdict_of.items():
+            by_verdict.setdefault(verdict, []).append(model)
         return [f"canary: {text}: {', '.join(names)}" for text, names in by_verdict.items()]
