@@ -65,7 +65,10 @@ class ModelEntry(_Section):
 
     name: NonEmpty
     architecture: NonEmpty | None = None
-    weights: NonEmpty | None = Field(None, description="a safetensors file")
+    weights: NonEmpty | None = Field(None, description="a safetensors or PyTorch file")
+    key: NonEmpty | None = Field(
+        None, description="which state dict of a training checkpoint, where it holds several"
+    )
     digest: Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")] | None = Field(
         None, description="which weights file is meant, by its digest; checked when it is read"
     )

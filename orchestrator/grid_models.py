@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from orchestrator.grid_file import GridFile, ModelEntry
+from orchestrator.grid_file import GridFile, ModelEntry, TransformOverrides
 from orchestrator.paths import expand
 from orchestrator.yaml_source import Document
 from workers.cell import Model
@@ -16,6 +16,16 @@ from workers.suites import Suite
 
 UNMADE = "unmade"
 """Stands for the digest of a weights file that the suite has yet to make."""
+
+LOADING = {
+    "pretrained",
+    "pretrained_cfg",
+    "pretrained_cfg_overlay",
+    "pretrained_strict",
+    "checkpoint_path",
+    "cache_dir",
+}
+"""Arguments of `timm.create_model` that say which weights are loaded, and so are the grid's."""
 
 
 def resolve_models(
@@ -49,31 +59,53 @@ def _unmade(model: Model) -> bool:
 def _model(
     entry: ModelEntry, suite: Suite, root: Path, where: str, problems: list[Problem]
 ) -> Model | None:
+    for name in sorted(LOADING & entry.arguments.keys()):
+        message = f"the argument {name!r} would load other weights than the grid names"
+        problems.append(Problem(where, message, "a file goes under 'weights'"))
     if entry.architecture is None and entry.weights is None:
-        named = {model.name: model for model in suite.models}
-        if entry.name in named:
-            return identify(_overridden(named[entry.name], entry), root)
-        if not _is_timm_model(entry.name, pretrained=True):
-            hint = nearest(entry.name, [*named, *_timm_models(pretrained=True)])
-            problems.append(Problem(where, f"unknown model {entry.name!r}", hint))
-            return None
-        tagged = Model(entry.name, architecture=entry.name, weights=f"timm:{entry.name}")
-        return _overridden(tagged, entry)
+        return _named(entry, suite, root, where, problems)
     if entry.architecture is None or entry.weights is None:
         problems.append(Problem(where, "a weights file needs both 'architecture' and 'weights'"))
         return None
-    if not _is_timm_model(entry.architecture):
-        hint = nearest(entry.architecture, _timm_models())
-        problems.append(Problem(where, f"unknown architecture {entry.architecture!r}", hint))
-    place = expand(entry.weights, where, problems)
+    return _from_file(entry, entry.architecture, entry.weights, where, problems)
+
+
+def _named(
+    entry: ModelEntry, suite: Suite, root: Path, where: str, problems: list[Problem]
+) -> Model | None:
+    """Return a model of the suite's, or one whose weights timm publishes."""
+    if entry.key is not None:
+        problems.append(Problem(where, "'key' goes with 'weights', a file of your own"))
+    named = {model.name: model for model in suite.models}
+    if entry.name in named:
+        return _whole(identify(_overridden(named[entry.name], entry), root))
+    if not _is_published(entry.name):
+        hint = nearest(entry.name, [*named, *_published_models()])
+        problems.append(Problem(where, f"unknown model {entry.name!r}", hint))
+        return None
+    tagged = _with_tag(entry.name)
+    model = Model(entry.name, architecture=tagged, weights=f"timm:{tagged}")
+    return _whole(_overridden(model, entry))
+
+
+def _from_file(
+    entry: ModelEntry, architecture: str, weights: str, where: str, problems: list[Problem]
+) -> Model | None:
+    """Return a model whose weights are in a file of the user's."""
+    is_known = _is_architecture(architecture)
+    if not is_known:
+        hint = nearest(architecture, _architectures())
+        problems.append(Problem(where, f"unknown architecture {architecture!r}", hint))
+    place = expand(weights, where, problems)
     if place is None:
         return None
     path = Path(place).resolve()
     if entry.digest is None and not path.is_file():
         problems.append(Problem(where, f"there is no weights file {path}"))
         return None
-    blank = Model(entry.name, entry.architecture, weights=UNMADE, file=str(path))
-    return identify(_overridden(blank, entry), root)
+    digest = entry.digest or file_digest(path)
+    model = Model(entry.name, architecture, digest, file=str(path), key=entry.key)
+    return _whole(_overridden(model, entry)) if is_known else None
 
 
 def _overridden(model: Model, entry: ModelEntry) -> Model:
@@ -85,6 +117,15 @@ def _overridden(model: Model, entry: ModelEntry) -> Model:
         arguments={**model.arguments, **entry.arguments},
         transform={**model.transform, **changes},
     )
+
+
+def _whole(model: Model) -> Model:
+    """Fill in what the transform has from timm, so that it is part of the cells' identity."""
+    if all(name in model.transform for name in TransformOverrides.model_fields):
+        return model
+    from workers.models import own_transform
+
+    return replace(model, transform=own_transform(model))
 
 
 def identify(model: Model, root: Path) -> Model:
@@ -102,18 +143,47 @@ def written(entry: ModelEntry, model: Model) -> dict[str, Any]:
         changes["weights"] = model.file
     if model.file is not None and not _unmade(model):
         changes["digest"] = model.weights
+    if entry.weights is not None or model.file is None:
+        changes["transform"] = TransformOverrides(**model.transform)
     full = entry.model_copy(update=changes)
     return full.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
 
 
-def _timm_models(pretrained: bool = False) -> list[str]:
-    import timm  # five seconds: only for grids that name a timm model
+# ------------------------------------------------------- timm's names, which take five seconds
 
-    names: list[str] = timm.list_models(pretrained=pretrained)
+
+def _is_published(name: str) -> bool:
+    import timm
+
+    return bool(timm.is_model(name)) and bool(timm.is_model_pretrained(name))
+
+
+def _published_models() -> list[str]:
+    import timm
+
+    names: list[str] = timm.list_models(pretrained=True)
     return names
 
 
-def _is_timm_model(name: str, pretrained: bool = False) -> bool:
+def _is_architecture(name: str) -> bool:
+    """Tell whether timm builds an architecture; a tag, if there is one, has to exist too."""
     import timm
 
-    return bool(timm.is_model(name)) and (not pretrained or bool(timm.is_model_pretrained(name)))
+    tags: set[str] = set(timm.list_pretrained(f"{name.partition('.')[0]}.*"))
+    return bool(timm.is_model(name)) and ("." not in name or name in tags)
+
+
+def _architectures() -> list[str]:
+    import timm
+
+    names: list[str] = timm.list_models()
+    return names
+
+
+def _with_tag(name: str) -> str:
+    """Return a model's full name: without a tag it would mean other weights in another timm."""
+    from timm.models import get_pretrained_cfg
+
+    config = get_pretrained_cfg(name)
+    assert config is not None, f"{name} is no model of timm's"
+    return f"{config.architecture}.{config.tag}" if config.tag else str(config.architecture)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from orchestrator import data_manifest
 from orchestrator.data_manifest import Manifest, SetRecord, read_manifest
@@ -18,6 +19,9 @@ from workers.decode import decode
 from workers.errors import DataError, Problem, UserError
 from workers.store import Store
 from workers.suites import Suite
+
+if TYPE_CHECKING:
+    from torch import nn
 
 DECODE_LIMIT = 50_000
 """Up to this many images that no check has decoded yet are decoded now; that takes seconds."""
@@ -174,22 +178,54 @@ def _unfit_models(grid: Grid, plan: Plan) -> list[Problem]:
 
 
 def unfit_model(model: Model, suite: Suite, data_root: Path) -> list[Problem]:
-    """Build a model without its weights; say what does not fit it, its file or the suite."""
+    """Say what about a model does not fit: its arguments, weights, transform, or the suite.
+
+    Nothing is loaded: the architecture is built without numbers, of weights files the names and
+    shapes are read, and published weights have to be on this machine.
+    """
     import torch
 
-    from workers.models import check_digest, check_weights, create
+    from workers.models import check_head, check_weights, create
 
     where = f"models entry {model.name!r}"
     try:
         with torch.device("meta"):
-            n_outputs = create(model).num_classes
+            module = create(model).eval()
+            n_outputs = module.num_classes
     except Exception as error:  # whatever the architecture's own code makes of bad arguments
         message = f"{model.architecture} cannot be built with {dict(model.arguments)}: {error}"
         return [Problem(where, message)]
-    if problems := (check_weights(model, data_root) or check_digest(model, data_root)):
+    if model.file is not None and (problems := check_weights(model, data_root)):
         return problems
     n_classes = len(suite.space)
     if n_outputs != n_classes:
         message = f"it has {n_outputs} outputs, {suite.name} has {n_classes} classes"
         return [Problem(where, message)]
-    return []
+    problems = [*check_head(model, module), *_unfit_transform(model, module)]
+    return problems if model.file is not None else [*problems, *check_weights(model, data_root)]
+
+
+def _unfit_transform(model: Model, module: nn.Module) -> list[Problem]:
+    """Try an image of the transform's size on a model that has no numbers."""
+    import torch
+
+    from workers.models import create, transform_of
+
+    where = f"models entry {model.name!r}"
+    size = transform_of(model, module).input_size
+    if size[0] != 3:
+        return [Problem(where, f"its transform makes {size[0]} channels, images have 3")]
+    try:
+        module(torch.empty(1, *size, device="meta"))
+        return []
+    except Exception:  # this, or something that cannot be done without numbers
+        real = create(model).eval()
+    try:
+        with torch.no_grad():
+            real(torch.zeros(1, *size))
+        return []
+    except Exception as error:  # whatever the architecture's own code makes of it
+        hint = "input_size is part of 'transform'"
+        shown = " x ".join(map(str, size))
+        message = f"{model.architecture} does not take images of {shown}: {error}"
+        return [Problem(where, message, hint)]

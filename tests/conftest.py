@@ -11,7 +11,7 @@ from workers.digits.make import make
 
 PROJECT = Path(__file__).resolve().parent.parent
 KEPT = PROJECT / ".pytest_cache" / "digits-rib"
-MADE_BY = ["digits/*.py", "suites/digits_rib.py", "train.py", "images.py", "models.py"]
+MADE_BY = ["digits/*.py", "suites/digits_rib.py", "train.py", "images.py", "models/build.py"]
 
 
 def makers_digest() -> str:

@@ -43,22 +43,26 @@ class Model:
     architecture: str
     """A timm model name, with its tag if `weights` is that tag."""
     weights: str
-    """`timm:<tag>` for weights from the hub, `sha256:<hex>` for a file."""
+    """`timm:<name>` for published weights, `sha256:<hex>` for a file, or where a grid pins one."""
     pretraining: str = ""
     arguments: Mapping[str, Any] = field(default_factory=dict)
     """Keyword arguments of `timm.create_model`."""
     transform: Mapping[str, Any] = field(default_factory=dict)
-    """What overrides the pretrained config: input_size, crop_pct, crop_mode, interpolation,
-    mean, std."""
+    """The evaluation transform: input_size, crop_pct, crop_mode, interpolation, mean, std. A plan
+    has all of it, so that another timm cannot change it; what is left out is timm's."""
     file: str | None = None
     """The weights file; a relative path starts at the data root."""
+    key: str | None = None
+    """Which state dict of a training checkpoint is meant, where the file holds several."""
 
     def identity(self) -> dict[str, Any]:
+        entry = {} if self.key is None else {"key": self.key}
         return {
             "architecture": self.architecture,
             "weights": self.weights,
             "arguments": dict(self.arguments),
             "transform": dict(self.transform),
+            **entry,
         }
 
 

@@ -107,6 +107,8 @@ def make_model(bench: Bench) -> nn.Module:
 
 def score_set(bench: Bench, module: nn.Module, name: str) -> int:
     """Score a model on every split of one evaluation set and commit the rows together."""
+    from workers.models import weights_digest
+
     dataset = bench.dataset(name)
     rows = []
     for split in dataset.splits:
@@ -122,6 +124,7 @@ def score_set(bench: Bench, module: nn.Module, name: str) -> int:
                 "n_expected": split.n_expected,
                 "dataset_digest": dataset.digest,
                 "transform_digest": bench.transform.digest,
+                "weights_digest": weights_digest(bench.cell.model, bench.data_root),
                 "precision": "fp32",
                 "device": provenance.gpu_in_use() or bench.device.type,
                 **versions(bench.site),
@@ -142,7 +145,6 @@ def describe(cell: Cell) -> Row:
         "suite_version": cell.suite_version,
         "model": cell.model.name,
         "pretraining": cell.model.pretraining,
-        "weights_digest": cell.model.weights,
         "downstream": cell.downstream,
         "method": cell.label,
         "seed": cell.seed,

@@ -12,7 +12,7 @@ from typing import NoReturn
 
 import typer
 
-from orchestrator.cli import data, grids, results
+from orchestrator.cli import data, grids, models, results
 from orchestrator.cli.printing import tell
 from workers.errors import UserError
 
@@ -27,6 +27,7 @@ app = typer.Typer(
 app.add_typer(grids.app)
 app.add_typer(results.app)
 app.add_typer(data.app, name="data")
+app.add_typer(models.app, name="models")
 
 
 def main() -> NoReturn:

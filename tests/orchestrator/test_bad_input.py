@@ -778,15 +778,15 @@ DATA: list[tuple[Callable[[Path], None], str, list[str]]] = [
     (
         delete_weights,
         "[resnet_digits]",
-        [f"{WEIGHTS}: cannot be read as safetensors: No such file"],
+        [f"{WEIGHTS}: there is no such weights file (models entry 'resnet_digits')"],
     ),
     (
         leave,
         f"[{{name: mine, architecture: test_resnet, weights: {WEIGHTS}}}]",
         [
             f"{WEIGHTS}: does not fit test_resnet: fc.weight has shape [10, 96], "
-            "the architecture has [1000, 96]; fc.bias has shape [10], the architecture has [1000] "
-            "(models entry 'mine')"
+            "the architecture has [1000, 96]; fc.bias has shape [10], the architecture has [1000]: "
+            "its head is for 10 classes, the model's for 1000 (models entry 'mine')"
         ],
     ),
     (

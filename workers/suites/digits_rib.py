@@ -23,6 +23,7 @@ from workers.suites.base import DatasetSpec, Suite, corruption_splits
 TRANSFORM = {
     "input_size": [3, 32, 32],
     "crop_pct": 1.0,
+    "crop_mode": "center",
     "interpolation": "bicubic",
     "mean": [0.5, 0.5, 0.5],
     "std": [0.5, 0.5, 0.5],
