@@ -16,7 +16,7 @@ from orchestrator.grid_file import (
     Throughput,
     parse_grid_file,
 )
-from orchestrator.grid_methods import MethodEntry, resolve_methods
+from orchestrator.grid_methods import MethodEntry, check_recipe, resolve_methods
 from orchestrator.grid_models import UNMADE, identify, resolve_models, written
 from orchestrator.paths import expand
 from orchestrator.yaml_source import Document, parse_yaml, read_yaml
@@ -115,6 +115,7 @@ def resolve_grid(document: Document, store: str | None = None) -> Grid:
     suite = _suite(file, document, problems)
     root = _data_root(file, document, problems)
     entries = resolve_methods(file, document, problems)
+    check_recipe(file, entries, document, problems)
     models = resolve_models(file, suite, root, document, problems)
     downstream, evaluate, skipping = _sets(file, suite, document, problems)
     place = store or _store(file, document, problems)

@@ -41,6 +41,15 @@ def resolve_methods(
     return tuple(entry for _, entry in entries)
 
 
+def check_recipe(
+    file: GridFile, entries: Sequence[MethodEntry], document: Document, problems: list[Problem]
+) -> None:
+    """Append the methods that cannot be used with the grid's recipe."""
+    for entry in entries:
+        if reason := entry.kind.unsuited(entry.config, file.recipe):
+            problems.append(Problem(document.where(("recipe",)), f"{entry.label!r}: {reason}"))
+
+
 def _expanded(
     raw: dict[str, Any], index: int, document: Document, problems: list[Problem]
 ) -> list[dict[str, Any]]:
@@ -103,6 +112,7 @@ def _check_starting_points(
 ) -> None:
     """Check that what methods start from exists and that none starts from itself."""
     starts = {entry.label: entry.kind.starts_from(entry.config) for _, entry in entries}
+    kinds = {**methods(), **{entry.label: entry.kind for _, entry in entries}}
     for name, kind in methods().items():
         starts.setdefault(name, kind.starts_from(kind.Config()))
     for index, entry in entries:
@@ -111,6 +121,10 @@ def _check_starting_points(
             if start not in starts:
                 hint = nearest(start, starts)
                 message = f"{entry.label!r} needs the unknown method {start!r}"
+                problems.append(Problem(where, message, hint))
+            elif not kinds[start].keeps_architecture:
+                message = f"{entry.label!r} needs the weights of {start!r}"
+                hint = f"{kinds[start].name} changes the model: its weights fit no other"
                 problems.append(Problem(where, message, hint))
         if circle := _circle_from(entry.label, starts):
             problems.append(Problem(where, f"{entry.label!r} needs itself: {' -> '.join(circle)}"))

@@ -11,15 +11,24 @@ import torch
 from torch import nn
 
 from workers import provenance
+from workers.cell import digest
 from workers.datasets import Dataset, Split, read_dataset
-from workers.errors import DataError, Problem
+from workers.errors import DataError, Problem, UserError
 from workers.evaluate import Score, evaluate
 from workers.frozen import TensorSource, features_of, logits_of
+from workers.holdout import Batches, PartOf, split_off
 from workers.images import ImageSource, Transform
 from workers.job import Job, Site
 from workers.leave_out import without_undecodable
-from workers.methods import FineTuning
-from workers.models import State, load_pretrained, state_of, transform_of, unpack_state
+from workers.methods import FineTuning, Method
+from workers.models import (
+    State,
+    load_pretrained,
+    pack_state,
+    state_of,
+    transform_of,
+    unpack_state,
+)
 from workers.recipe import Recipe
 from workers.scoring import Scorer
 from workers.shared import SharedWork
@@ -40,6 +49,10 @@ class Bench:
     @cached_property
     def suite(self) -> Suite:
         return suites()[self.cell.suite]
+
+    @property
+    def input_size(self) -> tuple[int, int, int]:
+        return self.transform.input_size
 
     @cached_property
     def transform(self) -> Transform:
@@ -68,9 +81,9 @@ class Bench:
         """Read a finished cell's weights from the store."""
         return unpack_state(self.store.read_artifact(cell_id, CHECKPOINT))
 
-    def restore(self) -> nn.Module:
+    def restore(self, method: Method) -> nn.Module:
         """Return this cell's model as an earlier try left it."""
-        module = self.pretrained()
+        module = method.assemble(self.pretrained(), self).to(self.device)
         module.load_state_dict(self.checkpoint(self.cell.cell_id))
         return module
 
@@ -135,15 +148,44 @@ class Bench:
 
         return self.shared("logits", {}, compute)["logits"]
 
+    def save(self, name: str, state: State) -> None:
+        on_cpu = {key: tensor.detach().cpu() for key, tensor in state.items()}
+        self.store.save_artifact(self.cell.cell_id, name, pack_state(on_cpu))
+
+    def held_out_score(self, module: nn.Module) -> Score:
+        dataset, images = self.downstream()
+        parts = {cell.recipe["holdout"] for cell in self.cell.ancestors if cell.recipe is not None}
+        _, held_out = (
+            self._parts(images, images.labels, *parts) if len(parts) == 1 else (None, None)
+        )
+        if held_out is None:
+            message = f"the recipes of what it is made from hold out {sorted(parts)}"
+            raise UserError([Problem(str(self.cell), message, "give them one holdout above 0")])
+        return evaluate(module, held_out, Scorer(dataset.classes, self.device), self.normalise)
+
+    def _parts(
+        self, source: Batches, labels: torch.Tensor, holdout: float
+    ) -> tuple[Batches, Batches | None]:
+        """Return what is trained on and what is held out, the same for every cell of a set."""
+        if not holdout:
+            return source, None
+        seed = int(digest([self.cell.suite, self.cell.downstream, holdout], 15), 16)
+        trained_on, held_out = split_off(labels, holdout, seed)
+        return PartOf(source, trained_on), PartOf(source, held_out)
+
     def train(
         self, module: nn.Module, objective: FineTuning, inputs: torch.Tensor | None = None
     ) -> None:
         dataset, images = self.downstream()
+        recipe = objective.recipe(Recipe.model_validate(self.cell.recipe))
+        whole = images if inputs is None else TensorSource(inputs, images.labels)
+        source, held_out = self._parts(whole, images.labels, recipe.holdout)
         trainer = Trainer(
-            source=images if inputs is None else TensorSource(inputs, images.labels),
+            source=source,
+            held_out=held_out,
             scorer=Scorer(dataset.classes, self.device),
             normalise=self.normalise if inputs is None else self._to_device,
-            recipe=Recipe.model_validate(self.cell.recipe),
+            recipe=recipe,
             device=self.device,
             seed=self.seed("train"),
             micro_batches=self.job.micro_batches,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from typing import Any
@@ -129,6 +129,13 @@ class Cell:
     @property
     def is_baseline(self) -> bool:
         return self.method == BASELINE
+
+    @property
+    def ancestors(self) -> Iterator[Cell]:
+        """Every cell that this one is made from, directly or not."""
+        for parent in self.parents:
+            yield parent
+            yield from parent.ancestors
 
     def derive_seed(self, purpose: str) -> int:
         """Return the seed (63 bits) of one of this cell's generators."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from workers.images import ImageSource
+from workers.holdout import Batches
 from workers.scoring import Scorer
 
 
@@ -26,7 +26,7 @@ class Score:
 @torch.inference_mode()
 def evaluate(
     module: nn.Module,
-    source: ImageSource,
+    source: Batches,
     scorer: Scorer,
     normalise: Callable[[torch.Tensor], torch.Tensor],
     batch_size: int = 256,

@@ -93,10 +93,11 @@ def make_model(bench: Bench) -> nn.Module:
     from workers.models import pack_state, state_of
 
     cell = bench.cell
-    if bench.store.has_checkpoint(cell.cell_id):
-        return bench.restore()
     kind = methods()[cell.method]
-    module = kind(kind.Config.model_validate(dict(cell.hyperparameters))).build(bench)
+    method = kind(kind.Config.model_validate(dict(cell.hyperparameters)))
+    if bench.store.has_checkpoint(cell.cell_id):
+        return bench.restore(method)
+    module = method.build(bench)
     if bench.history:
         rows = [{"cell_id": cell.cell_id, **vars(record)} for record in bench.history]
         bench.store.commit_history(cell.cell_id, rows)

@@ -24,23 +24,34 @@ class Scorer:
         return logits if self.columns is None else logits[:, self.columns]
 
     def cross_entropy(
-        self, selected: torch.Tensor, labels: torch.Tensor, reduction: str = "mean"
+        self,
+        selected: torch.Tensor,
+        labels: torch.Tensor,
+        reduction: str = "mean",
+        smoothing: float = 0.0,
     ) -> torch.Tensor:
         """Return -log of the probability that the masked softmax gives to a right class.
 
         For a class with one target that is the cross-entropy. For one with several (ObjectNet) any
-        of them is right, so their probabilities add: logsumexp(all) - logsumexp(targets).
+        of them is right, so their probabilities add: logsumexp(all) - logsumexp(targets). Label
+        smoothing (Szegedy et al. 2016, arXiv 1512.00567) mixes in the mean over all columns.
 
         Args:
             selected: logits under the mask, [B, n_columns].
             labels: positions in the ClassMap, int64 [B].
             reduction: `mean` or `sum` over the batch.
+            smoothing: the share of that mean, in [0, 1).
         """
         if self.is_one_to_one:
             target = self._first_target[labels]
-            return functional.cross_entropy(selected, target, reduction=reduction)
+            return functional.cross_entropy(
+                selected, target, reduction=reduction, label_smoothing=smoothing
+            )
         right = selected.masked_fill(~self._masked[labels], -torch.inf)
         losses = selected.logsumexp(dim=-1) - right.logsumexp(dim=-1)
+        if smoothing:
+            of_all = -selected.log_softmax(dim=-1).mean(dim=-1)
+            losses = (1 - smoothing) * losses + smoothing * of_all
         return losses.mean() if reduction == "mean" else losses.sum()
 
     def correct(self, selected: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
+from timm.optim._param_groups import param_groups_layer_decay, param_groups_weight_decay
 from torch import nn
 
 from workers.errors import DivergedError
+from workers.evaluate import evaluate
+from workers.holdout import Batches
 from workers.images import Batch, batch_indices
 from workers.recipe import Recipe
 from workers.scoring import Scorer
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
-
-
-class Batches(Protocol):
-    """Images in batches of any order; see `workers.images.ImageSource`."""
-
-    def __len__(self) -> int: ...
-
-    def batches(self, order: torch.Tensor, batch_size: int) -> Iterator[Batch]: ...
 
 
 @dataclass(frozen=True)
@@ -41,8 +36,11 @@ class Step:
     """Float32 [B, n_columns]: restricted to the data set's class mask."""
     scorer: Scorer
 
+    label_smoothing: float = 0.0
+
     def cross_entropy(self) -> torch.Tensor:
-        return self.scorer.cross_entropy(self.logits, self.labels)
+        """Return the recipe's loss: cross-entropy, with label smoothing if it says so."""
+        return self.scorer.cross_entropy(self.logits, self.labels, smoothing=self.label_smoothing)
 
     def select(self, logits: torch.Tensor) -> torch.Tensor:
         """Restrict another model's logits [B, n_labels] to the same class mask, in float32."""
@@ -59,6 +57,13 @@ class EpochRecord:
     n_total: int
     lr: float
     seconds: float
+    held_out_correct: int | None = None
+    held_out_total: int | None = None
+
+    @property
+    def held_out_accuracy(self) -> float:
+        """As a fraction; 0 when nothing is held out."""
+        return (self.held_out_correct or 0) / (self.held_out_total or 1)
 
 
 @dataclass(frozen=True)
@@ -79,6 +84,8 @@ class Trainer:
     """Called before each epoch: puts the module into the mode that it is trained in."""
     after_step: Callable[[nn.Module], object] = lambda _: None
     """Called after each step of the optimiser."""
+    held_out: Batches | None = None
+    """Images that are not trained on; looked at after each epoch when the recipe has patience."""
 
     def train(self, module: nn.Module, loss: Callable[[Step], torch.Tensor]) -> list[EpochRecord]:
         """Train every parameter that requires a gradient, in place.
@@ -91,10 +98,17 @@ class Trainer:
         optimizer = make_optimizer(module, self.recipe)
         steps_per_epoch = len(batch_indices(torch.arange(len(self.source)), self.recipe.batch_size))
         scaler = torch.amp.GradScaler(self.device.type, enabled=self.recipe.precision == "fp16")
-        records = [
-            self._epoch(epoch, steps_per_epoch, module, loss, optimizer, scaler, order)
-            for epoch in range(1, self.recipe.epochs + 1)
-        ]
+        records: list[EpochRecord] = []
+        best = Best()
+        for epoch in range(1, self.recipe.epochs + 1):
+            record = self._epoch(epoch, steps_per_epoch, module, loss, optimizer, scaler, order)
+            record = self._look_at_held_out(module, record)
+            records.append(record)
+            if self.recipe.patience is not None:
+                best.take(record, module)
+                if epoch - best.epoch >= self.recipe.patience:
+                    break
+        best.restore(module)
         # No loss is computed after the last step, so its result is looked at by itself.
         if not all(bool(tensor.isfinite().all()) for tensor in module.parameters()):
             raise DivergedError("the weights are not finite after the last step")
@@ -117,11 +131,11 @@ class Trainer:
         lr = self.recipe.lr
         order = torch.randperm(len(self.source), generator=generator)
         batches = self.source.batches(order, self.recipe.batch_size)
+        total_steps, warmup = n_steps * self.recipe.epochs, self.recipe.n_warmup_steps(n_steps)
         for step_number, batch in enumerate(batches, start=(epoch - 1) * n_steps):
-            total_steps = n_steps * self.recipe.epochs
-            lr = self.recipe.lr * self.recipe.lr_factor(step_number, total_steps)
+            lr = self.recipe.lr * self.recipe.lr_factor(step_number, total_steps, warmup)
             for group in optimizer.param_groups:
-                group["lr"] = lr
+                group["lr"] = lr * group.get("lr_scale", 1.0)
             optimizer.zero_grad(set_to_none=True)
             for part, share in self._micro_batches(batch):
                 step = self._forward(module, part)
@@ -129,6 +143,7 @@ class Trainer:
                 scaler.scale(value * share).backward()
                 total += value.detach() * len(part.labels)
                 correct += self.scorer.correct(step.logits.detach(), step.labels).sum()
+            self._clip(optimizer, scaler)
             scaler.step(optimizer)
             scaler.update()
             self.after_step(module)
@@ -137,6 +152,19 @@ class Trainer:
             raise DivergedError(f"the training loss of epoch {epoch} is {mean_loss}")
         seconds = time.monotonic() - started
         return EpochRecord(epoch, mean_loss, int(correct), len(self.source), lr, seconds)
+
+    def _clip(self, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler) -> None:
+        if self.recipe.clip_grad is not None:
+            scaler.unscale_(optimizer)
+            parameters = [p for group in optimizer.param_groups for p in group["params"]]
+            nn.utils.clip_grad_norm_(parameters, self.recipe.clip_grad)
+
+    def _look_at_held_out(self, module: nn.Module, record: EpochRecord) -> EpochRecord:
+        """Add the held-out accuracy to an epoch's record, when the recipe needs to know it."""
+        if self.recipe.patience is None or self.held_out is None:
+            return record
+        score = evaluate(module, self.held_out, self.scorer, self.normalise)
+        return replace(record, held_out_correct=score.n_correct, held_out_total=score.n_total)
 
     def _micro_batches(self, batch: Batch) -> list[tuple[Batch, float]]:
         """Cut a batch into parts, each with its share of the batch's mean."""
@@ -160,18 +188,61 @@ class Trainer:
         with self._autocast():
             logits = module(images)
         selected = self.scorer.select(logits).float()
-        return Step(module, images, labels, batch.indices, selected, self.scorer)
+        smoothing = self.recipe.label_smoothing
+        return Step(module, images, labels, batch.indices, selected, self.scorer, smoothing)
 
     def _autocast(self) -> torch.autocast:
         dtype = DTYPES.get(self.recipe.precision)
         return torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not None)
 
 
+class Best:
+    """The epoch of the highest held-out accuracy so far (the first of equals), and its weights."""
+
+    def __init__(self) -> None:
+        self.epoch, self.accuracy = 0, -1.0
+        self.state: dict[str, torch.Tensor] = {}
+
+    def take(self, record: EpochRecord, module: nn.Module) -> None:
+        """Look at the end of an epoch."""
+        if record.held_out_accuracy > self.accuracy:
+            self.epoch, self.accuracy = record.epoch, record.held_out_accuracy
+            self.state = {k: v.detach().clone() for k, v in module.state_dict().items()}
+
+    def restore(self, module: nn.Module) -> None:
+        """Give a module back the weights of the best epoch, if epochs were compared."""
+        if self.state:
+            module.load_state_dict(self.state)
+
+
 def make_optimizer(module: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """Return the recipe's optimiser over the parameters that require a gradient."""
-    parameters = [p for p in module.parameters() if p.requires_grad]
+    """Return the recipe's optimiser over the parameters that require a gradient.
+
+    Groups with a `lr_scale` learn at that multiple of the schedule's rate.
+    """
+    parameters = parameter_groups(module, recipe)
     if recipe.optimizer == "adamw":
         return torch.optim.AdamW(parameters, lr=recipe.lr, weight_decay=recipe.weight_decay)
     return torch.optim.SGD(
         parameters, lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay
     )
+
+
+def parameter_groups(module: nn.Module, recipe: Recipe) -> list[Any]:
+    """Return what an optimiser trains, in groups of their own weight decay and learning rate.
+
+    Grouping is timm's: vectors (norms and biases) apart from matrices, layers by
+    `module.group_matcher`.
+    """
+    if recipe.layer_decay is not None:
+        by_layer: list[Any] = param_groups_layer_decay(
+            module,
+            weight_decay=recipe.weight_decay,
+            weight_decay_exclude_1d=not recipe.decay_norms_and_biases,
+            layer_decay=recipe.layer_decay,
+        )
+        return by_layer
+    if not recipe.decay_norms_and_biases:
+        by_kind: list[Any] = param_groups_weight_decay(module, recipe.weight_decay)
+        return by_kind
+    return [p for p in module.parameters() if p.requires_grad]

@@ -15,11 +15,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from pydantic import BaseModel, ConfigDict
 
+from workers.recipe import Recipe
+
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
     from workers.datasets import Dataset
+    from workers.evaluate import Score
     from workers.images import ImageSource
     from workers.train import Step
 
@@ -34,6 +37,10 @@ class Workbench(Protocol):
     """What a worker gives a method to work with. `workers.bench` has the real one."""
 
     device: torch.device
+
+    @property
+    def input_size(self) -> tuple[int, int, int]:
+        """Channels, height and width of the images that the model takes."""
 
     def pretrained(self) -> nn.Module:
         """Return a fresh copy of the pre-trained model, on the device, in eval mode."""
@@ -81,6 +88,18 @@ class Workbench(Protocol):
         Shared between cells as the features are.
         """
 
+    def held_out_score(self, module: nn.Module) -> Score:
+        """Score a model on the part of the downstream set that none of the cell's parents saw.
+
+        Never a test set: choosing by one would make it a training set.
+
+        Raises:
+            UserError: when their recipes hold nothing out, or not the same.
+        """
+
+    def save(self, name: str, state: dict[str, torch.Tensor]) -> None:
+        """Put tensors into the store under a name, beside the cell's checkpoint."""
+
     def shared(
         self, what: str, key: Mapping[str, Any], compute: Callable[[], dict[str, torch.Tensor]]
     ) -> dict[str, torch.Tensor]:
@@ -102,6 +121,8 @@ class Method(ABC):
     relative_cost: ClassVar[float] = 0.0
     """Cost of training on an image, with plain fine-tuning as 1."""
 
+    keeps_architecture: ClassVar[bool] = True
+    """Whether its weights fit the pre-trained model's own architecture, as soups need them to."""
     expands: ClassVar[str | None] = None
     """The hyper-parameter for which a grid may give a list: a cell for each of its values."""
 
@@ -135,6 +156,15 @@ class Method(ABC):
         """
         return ""
 
+    @classmethod
+    def unsuited(cls, config: MethodConfig, recipe: Recipe) -> str:  # noqa: ARG003 (for overrides)
+        """Say why this method cannot be used with a recipe; nothing when it can."""
+        return ""
+
+    def assemble(self, module: nn.Module, bench: Workbench) -> nn.Module:  # noqa: ARG002
+        """Return the module that this method's checkpoints fit, around a pre-trained model."""
+        return module
+
     @abstractmethod
     def build(self, bench: Workbench) -> nn.Module:
         """Return the model that this cell is evaluated as."""
@@ -151,6 +181,10 @@ class FineTuning(Method):
         self.prepare(module, bench)
         bench.train(module, self)
         return self.finish(module)
+
+    def recipe(self, recipe: Recipe) -> Recipe:
+        """Return the recipe that this method trains by: the cell's, or one that it adapts."""
+        return recipe
 
     def start(self, bench: Workbench) -> nn.Module:
         """Return the model that training starts from: the pre-trained one."""

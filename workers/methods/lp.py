@@ -16,6 +16,7 @@ from pydantic import Field
 
 from workers.methods._freeze import matching, train_only
 from workers.methods.base import FineTuning, MethodConfig, Workbench
+from workers.recipe import Recipe
 
 if TYPE_CHECKING:
     from torch import nn
@@ -55,6 +56,10 @@ class LinearProbe(FineTuning):
     def prepare(self, module: nn.Module, bench: Workbench) -> None:  # noqa: ARG002
         chosen = matching(module, self.config.also_train)
         train_only(module, [*classifier_parameters(module), *chosen])
+
+    def recipe(self, recipe: Recipe) -> Recipe:
+        # What is trained is one layer: there are none to scale against each other.
+        return recipe.model_copy(update={"layer_decay": None})
 
     def set_mode(self, module: nn.Module) -> None:
         module.eval()

@@ -18,17 +18,11 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-class SoupConfig(MethodConfig):
-    """What goes into the soup."""
+class Members(MethodConfig):
+    """What may go into a soup."""
 
     members: tuple[str, ...] = Field(
         ("pretrained", "ft", "ewc", "lwf"), description="methods, by their names in the grid"
-    )
-    weights: tuple[Annotated[float, Field(gt=0)], ...] | None = Field(
-        None, description="a weight for each member; the same for all when not given"
-    )
-    recalibrate: bool = Field(
-        False, description="estimate BatchNorm's running statistics anew on the downstream set"
     )
 
     @field_validator("members")
@@ -39,6 +33,17 @@ class SoupConfig(MethodConfig):
         if repeated := sorted({name for name in members if members.count(name) > 1}):
             raise ValueError(f"members repeat: {', '.join(repeated)}")
         return members
+
+
+class SoupConfig(Members):
+    """What goes into the soup, and how much of each."""
+
+    weights: tuple[Annotated[float, Field(gt=0)], ...] | None = Field(
+        None, description="a weight for each member; the same for all when not given"
+    )
+    recalibrate: bool = Field(
+        False, description="estimate BatchNorm's running statistics anew on the downstream set"
+    )
 
     @model_validator(mode="after")
     def _one_weight_each(self) -> SoupConfig:
