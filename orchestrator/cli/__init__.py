@@ -16,6 +16,8 @@ from orchestrator.cli import data, grids, models, results
 from orchestrator.cli.printing import tell
 from workers.errors import UserError
 
+INTERRUPTED = 130
+
 app = typer.Typer(
     name="rib",
     help="Run ImageNet-RIB grids on Ray and read their results.",
@@ -38,9 +40,12 @@ def main() -> NoReturn:
         for problem in error.problems:
             tell(f"rib: {problem}")
         sys.exit(2)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit) as stopped:
+        # Typer makes an exit of Ctrl-C in a command.
+        if isinstance(stopped, SystemExit) and stopped.code != INTERRUPTED:
+            raise
         tell("rib: interrupted; run the same command again to go on")
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
     except Exception as error:
         from workers.storage import StorageError
 
