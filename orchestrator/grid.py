@@ -52,6 +52,8 @@ class Grid:
     """Sets that are scored and trained on without their images that do not decode."""
     accept_images: Mapping[str, int] = field(default_factory=dict)
     """Sets that are to have another number of images than the published one, and which."""
+    data_manifest: Path | None = None
+    """What `rib data check` wrote, if not below the data root."""
 
     @property
     def is_made(self) -> bool:
@@ -88,6 +90,7 @@ class Grid:
             "acknowledge": list(self.acknowledge),
             "skip_undecodable": list(self.skip_undecodable),
             "accept_images": dict(self.accept_images),
+            "data_manifest": None if self.data_manifest is None else str(self.data_manifest),
             "throughput": {
                 name: given.model_dump(mode="json") for name, given in self.throughput.items()
             },
@@ -119,6 +122,7 @@ def resolve_grid(document: Document, store: str | None = None) -> Grid:
     models = resolve_models(file, suite, root, document, problems)
     downstream, evaluate, skipping = _sets(file, suite, document, problems)
     place = store or _store(file, document, problems)
+    manifest = _data_manifest(file, document, problems)
     _no_repeats(file.seeds, "seeds", document, problems)
     _check_clauses(file, suite, document, problems)
     _check_throughput(file, document, problems)
@@ -142,6 +146,7 @@ def resolve_grid(document: Document, store: str | None = None) -> Grid:
         throughput=file.throughput,
         skip_undecodable=skipping,
         accept_images=file.accept_images,
+        data_manifest=manifest,
     )
 
 
@@ -183,6 +188,13 @@ def _data_root(file: GridFile, document: Document, problems: list[Problem]) -> P
     if not taken.is_dir():
         problems.append(Problem(where, f"{taken} is a file, not a folder"))
     return root
+
+
+def _data_manifest(file: GridFile, document: Document, problems: list[Problem]) -> Path | None:
+    if file.data_manifest is None:
+        return None
+    place = expand(file.data_manifest, document.where(("data_manifest",)), problems)
+    return None if place is None else Path(place).resolve()
 
 
 def _store(file: GridFile, document: Document, problems: list[Problem]) -> str:

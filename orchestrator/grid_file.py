@@ -101,6 +101,7 @@ class GridFile(_Section):
     acknowledge: list[NonEmpty] = []
     skip_undecodable: list[NonEmpty] | Literal["all"] = []
     accept_images: dict[str, Size] = {}
+    data_manifest: NonEmpty | None = None
     throughput: dict[str, Throughput] = {}
 
 

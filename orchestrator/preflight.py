@@ -82,8 +82,12 @@ def _acceptable(problem: Problem, dataset: Dataset) -> Problem:
 
 
 def _read_manifest(grid: Grid, problems: list[Problem]) -> Manifest:
+    path = grid.data_manifest or grid.data_root / data_manifest.DEFAULT
+    if grid.data_manifest is not None and not path.exists():
+        hint = f"rib data check {grid.suite.name} --root {grid.data_root} --manifest {path}"
+        problems.append(Problem(f"data_manifest {path}", "there is no such file", hint))
     try:
-        return read_manifest(grid.data_root / data_manifest.DEFAULT)
+        return read_manifest(path)
     except UserError as error:
         problems.extend(error.problems)
         return Manifest()
