@@ -11,6 +11,7 @@ from functools import cached_property
 
 from orchestrator.grid import Grid, MethodEntry
 from workers.cell import BASELINE, Cell, Model
+from workers.methods import methods
 from workers.store import Committed
 from workers.suites import Suite
 
@@ -37,6 +38,8 @@ class Node:
     """Images of the missing evaluation sets."""
     training_weight: float = 1.0
     """Cost of training on an image by this method, with plain fine-tuning as 1."""
+    shared_images: int = 0
+    """Images of the one pass of the pre-trained model that training makes use of, if it does."""
 
     @property
     def is_prerequisite(self) -> bool:
@@ -84,6 +87,21 @@ class Plan:
             for parent in self.waits_for(cell_id):
                 waiting[parent].append(cell_id)
         return waiting
+
+    @property
+    def spared_passes(self) -> int:
+        """Count the forward passes of an image that are spared by making one for all cells.
+
+        Without sharing, each cell asks the pre-trained model about each image in each epoch.
+        """
+        asked, shared = 0, {}
+        for cell_id in self.todo:
+            node = self.nodes[cell_id]
+            if node.shared_images:
+                asked += node.training_images
+                cell, kind = node.cell, methods()[node.cell.method]
+                shared[cell.model.name, cell.downstream, kind.shares] = node.shared_images
+        return asked - sum(shared.values())
 
     @property
     def n_edges(self) -> int:
@@ -148,7 +166,8 @@ def expand(grid: Grid) -> Iterator[Cell]:
         for downstream in grid.downstream:
             for entry in grid.methods:
                 if entry.kind.name != BASELINE:
-                    for seed in grid.seeds:
+                    pools_seeds = bool(entry.kind.seeds(entry.config))
+                    for seed in grid.seeds[:1] if pools_seeds else grid.seeds:
                         yield _cell(grid, baseline, downstream, entry, seed, cells)
 
 
@@ -174,12 +193,14 @@ def _cell(
     """Return one cell with its parents, made once however many cells start from it."""
     key = (baseline.model.name, downstream, entry.label, seed)
     if key not in cells:
-        parents = tuple(
-            baseline
-            if start == BASELINE
-            else _cell(grid, baseline, downstream, grid.method(start), seed, cells)
-            for start in entry.kind.starts_from(entry.config)
-        )
+        parents: list[Cell] = []
+        for start in entry.kind.starts_from(entry.config):
+            if start == BASELINE:
+                parents.append(baseline)
+                continue
+            for one in entry.kind.seeds(entry.config) or (seed,):
+                member = _cell(grid, baseline, downstream, grid.method(start), one, cells)
+                parents.append(member)
         cells[key] = Cell(
             suite=grid.suite.name,
             suite_version=grid.suite.version,
@@ -191,7 +212,7 @@ def _cell(
             hyperparameters=entry.hyperparameters,
             recipe=grid.recipe.model_dump(mode="json") if entry.kind.trains else None,
             seed=seed,
-            parents=parents,
+            parents=tuple(parents),
             skip_undecodable=entry.kind.trains and downstream in grid.skip_undecodable,
             accept_images=grid.accept_images.get(downstream) if entry.kind.trains else None,
         )
@@ -232,14 +253,16 @@ def _node(cell: Cell, wanted: tuple[str, ...], grid: Grid, committed: Committed)
     has_weights = cell.is_baseline or cell.cell_id in committed.checkpoints
     entry = grid.method(cell.label)
     trains = cell.downstream is not None and entry.kind.trains and not has_weights
+    n_images = _n_images(suite, cell.downstream)
     return Node(
         cell=cell,
         wanted=wanted,
         missing=missing,
         has_weights=has_weights,
-        training_images=_n_images(suite, cell.downstream) * grid.recipe.epochs if trains else 0,
+        training_images=n_images * grid.recipe.epochs if trains else 0,
         evaluation_images=sum(_n_images(suite, name) for name in missing),
         training_weight=entry.kind.relative_cost,
+        shared_images=n_images if trains and entry.kind.shares is not None else 0,
     )
 
 

@@ -38,6 +38,7 @@ def plan_summary(grid: Grid, plan: Plan, estimates: Estimates) -> dict[str, Any]
         "to_run": len(todo),
         "training_images": sum(node.training_images for node in todo),
         "evaluation_images": sum(node.evaluation_images for node in todo),
+        "spared_passes": plan.spared_passes,
         "checkpoint_bytes": estimates.checkpoint_bytes(todo),
         "checkpoint_bytes_unknown_of": estimates.without_size(todo),
         "device": estimates.device,
@@ -130,6 +131,9 @@ def _totals(grid: Grid, plan: Plan, estimates: Estimates) -> list[str]:
         _total_hours(estimates, todo),
         f"store: {grid.store}",
     ]
+    if plan.spared_passes:
+        once = "what cells share is done once per model and set"
+        lines.insert(2, f"{plan.spared_passes:,} forward passes of an image are spared: {once}")
     if not grid.is_made:
         lines.append("the suite's data is not made yet: rib run makes it, or rib data make")
     return lines

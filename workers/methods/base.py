@@ -120,6 +120,8 @@ class Method(ABC):
     """Whether the recipe and the seed decide its numbers."""
     relative_cost: ClassVar[float] = 0.0
     """Cost of training on an image, with plain fine-tuning as 1."""
+    shares: ClassVar[str | None] = None
+    """What it takes from the pre-trained model's one pass over the set, for all of its epochs."""
 
     keeps_architecture: ClassVar[bool] = True
     """Whether its weights fit the pre-trained model's own architecture, as soups need them to."""
@@ -142,7 +144,16 @@ class Method(ABC):
     def starts_from(cls, config: MethodConfig) -> tuple[str, ...]:  # noqa: ARG003 (for overrides)
         """Return the methods (by their names in the grid) whose weights this one starts from.
 
-        Their cells have the same model, downstream set and seed.
+        Their cells have the same model and downstream set, and the same seed unless `seeds` says
+        otherwise.
+        """
+        return ()
+
+    @classmethod
+    def seeds(cls, config: MethodConfig) -> tuple[int, ...]:  # noqa: ARG003 (for overrides)
+        """Return the seeds of the cells that this one starts from; none for its own seed.
+
+        A method that names seeds has one cell in a grid, however many seeds that has.
         """
         return ()
 

@@ -34,6 +34,7 @@ class FeatureDistill(FineTuning):
 
     name: ClassVar[str] = "feature-distill"
     Config: ClassVar[type[MethodConfig]] = FeatureDistillConfig
+    shares: ClassVar[str | None] = "features"
     config: FeatureDistillConfig
 
     @classmethod

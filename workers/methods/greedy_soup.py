@@ -31,6 +31,11 @@ class GreedySoup(Method):
         return config.members
 
     @classmethod
+    def seeds(cls, config: MethodConfig) -> tuple[int, ...]:
+        assert isinstance(config, Members)
+        return config.seeds
+
+    @classmethod
     def unsuited(cls, config: MethodConfig, recipe: Recipe) -> str:  # noqa: ARG003
         if recipe.holdout:
             return ""

@@ -35,6 +35,7 @@ class LinearProbe(FineTuning):
 
     name: ClassVar[str] = "lp"
     Config: ClassVar[type[MethodConfig]] = LinearProbeConfig
+    shares: ClassVar[str | None] = "features"
     relative_cost: ClassVar[float] = 0.05  # the backbone runs once, not forward and back each epoch
     config: LinearProbeConfig
 

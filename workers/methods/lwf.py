@@ -39,6 +39,7 @@ class LwF(FineTuning):
 
     name: ClassVar[str] = "lwf"
     Config: ClassVar[type[MethodConfig]] = LwFConfig
+    shares: ClassVar[str | None] = "logits"
     config: LwFConfig
 
     def prepare(self, module: nn.Module, bench: Workbench) -> None:  # noqa: ARG002

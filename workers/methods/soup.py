@@ -1,17 +1,19 @@
 """Model soup: the uniform mean of several models' weights (Wortsman et al. 2022, arXiv 2203.05482).
 
 The members are methods, of the same model and downstream set. By default they are those of
-ImageNet-RIB's poster, PRE-FT-EWC-LwF (whose EWC is what this project calls `l2sp`), with one
-weight. BatchNorm's running statistics are averaged like weights, unless they are estimated anew for
-the averaged weights, on the downstream set (Izmailov et al. 2018, arXiv 1803.05407).
+ImageNet-RIB's poster, PRE-FT-EWC-LwF (whose EWC is what this project calls `l2sp`). With `seeds` it
+is the mean over runs that differ in their seeds alone. BatchNorm's running statistics are averaged
+like weights, unless they are estimated anew for the averaged weights, on the downstream set
+(Izmailov et al. 2018, arXiv 1803.05407).
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from workers.cell import BASELINE
 from workers.methods.base import Method, MethodConfig, Workbench
 
 if TYPE_CHECKING:
@@ -24,15 +26,23 @@ class Members(MethodConfig):
     members: tuple[str, ...] = Field(
         ("pretrained", "ft", "ewc", "lwf"), description="methods, by their names in the grid"
     )
+    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(
+        (), description="each member comes with each of these seeds; without any, with its own"
+    )
 
-    @field_validator("members")
+    @field_validator("members", "seeds")
     @classmethod
-    def _distinct(cls, members: tuple[str, ...]) -> tuple[str, ...]:
-        if len(members) < 2:
+    def _distinct(cls, values: tuple[Any, ...]) -> tuple[Any, ...]:
+        if repeated := sorted({value for value in values if values.count(value) > 1}):
+            raise ValueError(f"these are there twice: {', '.join(map(str, repeated))}")
+        return values
+
+    @model_validator(mode="after")
+    def _enough(self) -> Self:
+        others = len(self.members) - (BASELINE in self.members)
+        if others * max(1, len(self.seeds)) + (BASELINE in self.members) < 2:
             raise ValueError("a soup needs at least two members")
-        if repeated := sorted({name for name in members if members.count(name) > 1}):
-            raise ValueError(f"members repeat: {', '.join(repeated)}")
-        return members
+        return self
 
 
 class SoupConfig(Members):
@@ -46,7 +56,9 @@ class SoupConfig(Members):
     )
 
     @model_validator(mode="after")
-    def _one_weight_each(self) -> SoupConfig:
+    def _one_weight_each(self) -> Self:
+        if self.weights is not None and self.seeds:
+            raise ValueError("members of several seeds all have the same weight")
         if self.weights is not None and len(self.weights) != len(self.members):
             raise ValueError(f"{len(self.weights)} weights for {len(self.members)} members")
         return self
@@ -63,6 +75,11 @@ class Soup(Method):
     def starts_from(cls, config: MethodConfig) -> tuple[str, ...]:
         assert isinstance(config, SoupConfig)
         return config.members
+
+    @classmethod
+    def seeds(cls, config: MethodConfig) -> tuple[int, ...]:
+        assert isinstance(config, SoupConfig)
+        return config.seeds
 
     def build(self, bench: Workbench) -> nn.Module:
         from workers.averaging import average
