@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,17 @@ import pytest
 import yaml
 
 from orchestrator import preflight as module
-from orchestrator.grid import Grid, load_grid
+from orchestrator.data_check import Decoding, check_data, specs_of
+from orchestrator.grid import Grid, load_grid, load_stored_grid
 from orchestrator.plan import Plan, expand, make_plan
 from orchestrator.preflight import preflight, undecodable, unfit_model
+from tests.cells import row
+from tests.orchestrator.rib import rib
+from workers.bench import Bench
 from workers.datasets import read_dataset
-from workers.errors import UserError
-from workers.store import Committed
+from workers.errors import DataError, UserError
+from workers.job import Job, Site
+from workers.store import Committed, Store
 from workers.suites import suites
 from workers.suites.digits_rib import TRANSFORM
 
@@ -130,6 +136,157 @@ def test_every_image_that_does_not_decode_is_named(root: Path) -> None:
         image.write_bytes(data[: len(data) // 2])
     dataset = read_dataset(SUITE, SUITE.dataset("a"), root)
     assert [problem.where for problem in undecodable(dataset)] == [str(path) for path in damaged]
+
+
+# ------------------------------------------------------------------------------ counts
+
+
+def test_a_short_set_is_refused_and_the_message_says_how_to_accept_it(root: Path) -> None:
+    min((root / "val" / "d3").iterdir()).unlink()
+    (told,) = problems_of(grid_of(root))
+    assert told.startswith(f"{root}/val: 199 images, 200 expected (unpack the archive again")
+    key, _, value = told.rpartition("add to the grid ")[2].rstrip(")").partition(": ")
+    accepted = grid_of(root, **{key: yaml.safe_load(value)})
+    assert accepted.accept_images == {"val": 199}
+    assert problems_of(accepted) == []
+    (told,) = problems_of(grid_of(root, accept_images={"val": 198}))
+    assert "199 images, 198 expected (take out what was added" in told
+
+
+def test_what_is_accepted_is_in_the_stored_grid_and_in_what_is_trained_on_it(root: Path) -> None:
+    plain = grid_of(root)
+    grid = grid_of(root, accept_images={"a": 84, "train": 7})
+    again = load_stored_grid(grid.to_yaml(), "store")
+    assert again.accept_images == {"a": 84, "train": 7}
+    assert again.suite.dataset("train").n_images == 7
+    assert plan_of(grid).nodes.keys() == plan_of(again).nodes.keys()
+    (base, tuned), (plain_base, plain_tuned) = list(expand(grid)), list(expand(plain))
+    assert base == plain_base, "a baseline is trained on nothing"
+    assert tuned != plain_tuned
+
+
+def test_a_set_that_is_not_in_the_suite_cannot_be_accepted(root: Path) -> None:
+    with pytest.raises(UserError) as raised:
+        grid_of(root, accept_images={"vall": 3, "a": 0})
+    told = [str(problem) for problem in raised.value.problems]
+    assert any("should be greater than or equal to 1, not 0" in problem for problem in told)
+    with pytest.raises(UserError) as raised:
+        grid_of(root, accept_images={"vall": 3})
+    assert "unknown data set 'vall' (did you mean 'val'?)" in str(raised.value)
+
+
+def test_workers_read_the_number_that_was_accepted(root: Path) -> None:
+    min((root / "val" / "d3").iterdir()).unlink()
+    cell = next(expand(grid_of(root)))
+    for accepted, complaint in (({}, "199 images, 200 expected"), ({"val": 199}, "")):
+        site = Site(store=str(root / "store"), data_root=str(root), accept_images=accepted)
+        bench = Bench(Job(cell, ("val",)), site, Store(site.store))
+        if complaint:
+            with pytest.raises(DataError, match=complaint):
+                bench.dataset("val")
+        else:
+            assert len(bench.dataset("val")) == 199
+
+
+# ---------------------------------------------------------------------------- manifests
+
+
+def checked(root: Path, *names: str, decode: bool = True) -> None:
+    """Do what `rib data check` does."""
+    with ThreadPoolExecutor(2) as pool:
+        decoding = Decoding(pool) if decode else None
+        check_data(SUITE, root, specs_of(SUITE, names), decoding=decoding)
+
+
+def broken(path: Path) -> bytes:
+    """Break an image without a change of its size; return what it was."""
+    data = path.read_bytes()
+    path.unlink()
+    path.write_bytes(bytes(len(data)))
+    return data
+
+
+def test_what_was_decoded_before_is_not_decoded_again(root: Path) -> None:
+    image = min((root / "val" / "d3").iterdir())
+    checked(root, "val", decode=False)
+    data = broken(image)
+    assert len(problems_of(grid_of(root))) == 1, "only names were looked at"
+    image.write_bytes(data)
+    checked(root, "val")
+    broken(image)
+    assert problems_of(grid_of(root)) == []
+
+
+def test_what_did_not_decode_is_tried_again_and_refused_while_it_does_not(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = min((root / "val" / "d3").iterdir())
+    data = broken(image)
+    checked(root, "val")
+    monkeypatch.setattr(module, "DECODE_LIMIT", 0)
+    (told,) = problems_of(grid_of(root))
+    assert told.startswith(f"{image}: this image does not decode")
+    assert problems_of(grid_of(root, skip_undecodable=["val"])) == []
+    image.write_bytes(data)
+    assert problems_of(grid_of(root)) == []
+
+
+def test_names_or_labels_other_than_those_that_were_checked_are_refused(root: Path) -> None:
+    checked(root, "val", "a")
+    image = min((root / "val" / "d3").iterdir())
+    image.rename(root / "val" / "d4" / image.name)
+    (told,) = problems_of(grid_of(root))
+    assert told.startswith("data set val: its names or labels are others than on ")
+    assert told.endswith(f"rib data check digits-rib --root {root} --sets val)")
+    assert rib("data", "check", "digits-rib", "--root", root, "--sets", "val") == 0
+    assert problems_of(grid_of(root)) == []
+
+
+def test_a_manifest_elsewhere_and_one_that_cannot_be_read(root: Path, tmp_path: Path) -> None:
+    image = min((root / "val" / "d3").iterdir())
+    elsewhere = tmp_path / "elsewhere.json"
+    with ThreadPoolExecutor(2) as pool:
+        check_data(SUITE, root, specs_of(SUITE, ["val"]), elsewhere, Decoding(pool))
+    broken(image)
+    assert len(problems_of(grid_of(root))) == 1
+    grid = grid_of(root, data_manifest=str(elsewhere))
+    assert problems_of(grid) == []
+    assert load_stored_grid(grid.to_yaml(), "store").data_manifest == elsewhere
+    elsewhere.write_text("{")
+    told = problems_of(grid)
+    assert told[0].startswith(f"{elsewhere}: cannot be read as a manifest")
+    elsewhere.unlink()
+    assert problems_of(grid)[0].startswith(f"data_manifest {elsewhere}: there is no such file")
+
+
+# ------------------------------------------------------------------- rows of other copies
+
+
+def test_rows_of_another_copy_of_a_set_are_refused_before_anything_runs(root: Path) -> None:
+    grid = grid_of(root, evaluate=["val", "a"])
+    baseline, _ = expand(grid)
+    store = Store(str(root / "store"))
+    here = {name: read_dataset(SUITE, SUITE.dataset(name), root).digest for name in ("val", "a")}
+    plan = make_plan(grid, Committed())
+    preflight(grid, plan, store)
+
+    def commit(name: str, digest: str | None, cell_id: str = baseline.cell_id) -> None:
+        store.commit_accuracy(cell_id, name, [row(cell_id, name, dataset_digest=digest)])
+
+    for name, digest in here.items():
+        commit(name, digest)
+    commit("val", "of-another-grid", cell_id="another")
+    preflight(grid, plan, store)
+    commit("a", None)
+    preflight(grid, plan, store)
+    commit("a", "older")
+    with pytest.raises(UserError) as raised:
+        preflight(grid, plan, store)
+    (problem,) = raised.value.problems
+    assert problem.where == "data set a"
+    assert f"digest older there, {here['a']} here" in problem.message
+    assert "--mixed-data" in problem.hint
+    preflight(grid, plan, None)
 
 
 # ------------------------------------------------------------------------------ models
