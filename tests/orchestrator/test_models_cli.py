@@ -2,6 +2,9 @@
 
 import hashlib
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -168,3 +171,32 @@ def test_a_run_with_no_network_records_which_weights_it_loaded(
         (RESNET, f"sha256:{hashlib.sha256(published).hexdigest()}"),
         ("mine", f"sha256:{hashlib.sha256(own.read_bytes()).hexdigest()}"),
     }
+
+
+@pytest.mark.slow
+def test_the_environment_variables_of_the_hub_are_heeded(tmp_path: Path) -> None:
+    """HF_ENDPOINT and HF_HOME for fetching, HF_HUB_OFFLINE afterwards, as a cluster has them."""
+    grid = grid_of(tmp_path, RESNET)
+    environment = {**os.environ, "HF_HOME": str(tmp_path / "hf"), "HF_ENDPOINT": ""}
+
+    def command(name: str, **changes: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "orchestrator", "models", name, str(grid)],
+            env={**environment, **changes},
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+
+    with serving() as hub:
+        hub.repos[f"timm/{RESNET}"] = {"model.safetensors": published("test_resnet")}
+        refused = command("fetch", HF_ENDPOINT=hub.address, HF_HUB_OFFLINE="1")
+        assert (refused.returncode, hub.asked) == (1, [])
+        assert "HF_HUB_OFFLINE is set" in refused.stderr
+        fetched = command("fetch", HF_ENDPOINT=hub.address)
+        assert (fetched.returncode, "Traceback" in fetched.stderr) == (0, False)
+        hub.asked.clear()
+        listed = command("list", HF_ENDPOINT=hub.address, HF_HUB_OFFLINE="1")
+        assert (listed.returncode, hub.asked) == (0, [])
+    assert "cached" in listed.stdout
+    assert list((tmp_path / "hf" / "hub").rglob("model.safetensors"))
