@@ -47,7 +47,7 @@ def preflight(grid: Grid, plan: Plan, store: Store | None = None) -> None:
         # A set that images are left out of has another digest than the whole that is read here.
         whole = [one for one in datasets if one.spec.name not in grid.skip_undecodable]
         problems += _unlike_rows(whole, plan, store)
-    problems += _unfit_models(grid, plan)
+    problems += _unfit_models(grid, plan) or _unfit_methods(grid, plan)
     if problems:
         raise UserError(problems)
 
@@ -179,6 +179,27 @@ def _unfit_models(grid: Grid, plan: Plan) -> list[Problem]:
         if model.name in used
         for problem in unfit_model(model, grid.suite, grid.data_root)
     ]
+
+
+def _unfit_methods(grid: Grid, plan: Plan) -> list[Problem]:
+    """Say which methods cannot be used on which models that they are to be used on."""
+    import torch
+
+    from workers.models import create
+
+    labels: dict[str, set[str]] = {}
+    for cell_id in plan.todo:
+        cell = plan.nodes[cell_id].cell
+        labels.setdefault(cell.model.name, set()).add(cell.label)
+    problems = []
+    for model in grid.models:
+        with torch.device("meta"):
+            module = create(model)
+        for label in sorted(labels.get(model.name, ())):
+            entry = grid.method(label)
+            if reason := entry.kind.unfit(entry.config, module):
+                problems.append(Problem(f"method {label!r} on model {model.name!r}", reason))
+    return problems
 
 
 def unfit_model(model: Model, suite: Suite, data_root: Path) -> list[Problem]:

@@ -836,6 +836,25 @@ def test_bad_data_and_bad_weights_are_told_at_once(
     assert "resnet_digits" in told
 
 
+# ------------------------------------------------------------------------------ methods on models
+
+
+def test_methods_that_models_cannot_have(
+    digits_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    methods = "[lora, {method: surgical, layers: [99]}, {method: lp, also_train: [cls_token]}]"
+    path = write_grid(
+        Case("", [], {"methods": methods, "models": "[resnet_digits]"}), tmp_path, digits_root
+    )
+    assert rib("run", path, "--executor", "inline") == 2
+    told = capsys.readouterr().err
+    assert "method 'lora' on model 'resnet_digits': the architecture has no attention" in told
+    assert "method 'surgical' on model 'resnet_digits': the architecture has layers -6 to 5" in told
+    assert "method 'lp' on model 'resnet_digits': no parameter matches also_train" in told
+    assert "Traceback" not in told
+    assert not (tmp_path / "store").exists()
+
+
 # ------------------------------------------------------------------------------ resources
 
 
