@@ -128,10 +128,10 @@ def figures_of(suite: Suite, model: str, evaluate: Sequence[str]) -> dict[str, F
 
 
 def is_as_published(model: Model, suite: Suite) -> bool:
-    """Whether a model is what its name stands for, with nothing of the user's own."""
-    named = {known.name: known for known in suite.models}
-    plain = named.get(model.name, Model(model.name, architecture=model.name, weights=""))
-    return _make_up(model) == _make_up(plain)
+    """Whether a model is one of the suite's own, with nothing of the user's in it."""
+    return any(
+        known.name == model.name and _make_up(known) == _make_up(model) for known in suite.models
+    )
 
 
 def _make_up(model: Model) -> tuple[Any, ...]:

@@ -12,6 +12,7 @@ from functools import cached_property
 from orchestrator.grid import Grid, MethodEntry
 from workers.cell import BASELINE, Cell, Model
 from workers.methods import methods
+from workers.recipe import Recipe
 from workers.store import Committed
 from workers.suites import Suite
 
@@ -259,11 +260,16 @@ def _node(cell: Cell, wanted: tuple[str, ...], grid: Grid, committed: Committed)
         wanted=wanted,
         missing=missing,
         has_weights=has_weights,
-        training_images=n_images * grid.recipe.epochs if trains else 0,
+        training_images=_n_trained_on(n_images, grid.recipe) if trains else 0,
         evaluation_images=sum(_n_images(suite, name) for name in missing),
         training_weight=entry.kind.relative_cost,
         shared_images=n_images if trains and entry.kind.shares is not None else 0,
     )
+
+
+def _n_trained_on(n_images: int, recipe: Recipe) -> int:
+    """Return the images of all epochs, without those held out; stopping early makes it fewer."""
+    return (n_images - round(recipe.holdout * n_images)) * recipe.epochs
 
 
 def _n_images(suite: Suite, name: str | None) -> int:

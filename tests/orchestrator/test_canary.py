@@ -22,8 +22,10 @@ from orchestrator.canary import (
     is_as_published,
     measured_in_rows,
     measured_in_table,
+    published_of,
 )
 from orchestrator.executor import InlineExecutor
+from orchestrator.grid import load_grid, load_stored_grid
 from tests.orchestrator.rib import rib
 from workers.cell import Model
 from workers.job import Job, Site
@@ -143,22 +145,33 @@ def test_a_published_table_is_taken_as_the_decimals_it_gives() -> None:
 
 
 def timm_model(**changes: Any) -> Model:
-    return replace(
-        Model("resnet18.tv_in1k", "resnet18.tv_in1k", "timm:resnet18.tv_in1k"), **changes
-    )
+    known = {model.name: model for model in suites()["imagenet-rib"].models}
+    return replace(known["resnet18.tv_in1k"], **changes)
 
 
 def test_a_model_with_something_of_the_user_s_own_is_not_the_published_one() -> None:
-    suite = suites()["digits-rib"]
+    suite = suites()["imagenet-rib"]
     assert is_as_published(timm_model(), suite)
     assert is_as_published(timm_model(pretraining="IN-1K"), suite)
     assert not is_as_published(timm_model(transform={"crop_pct": 1.0}), suite)
     assert not is_as_published(timm_model(arguments={"drop_rate": 0.1}), suite)
     assert not is_as_published(timm_model(file="/mine.safetensors"), suite)
     assert not is_as_published(timm_model(architecture="resnet18"), suite)
+    assert not is_as_published(timm_model(name="mine"), suite)
     for model in suite.models:
         assert is_as_published(model, suite)
         assert not is_as_published(replace(model, transform={}), suite)
+
+
+def test_only_a_grid_s_plain_entries_are_the_published_models(tmp_path: Path) -> None:
+    path = tmp_path / "grid.yaml"
+    changed = {"name": "resnet50.tv_in1k", "transform": {"crop_pct": 0.9}}
+    restated = {"name": "resnet50.tv2_in1k", "transform": {"crop_pct": 0.965}}
+    keys = {"name": "g", "suite": "imagenet-rib", "data_root": str(tmp_path), "methods": ["ft"]}
+    path.write_text(yaml.safe_dump({**keys, "models": ["resnet18.tv_in1k", changed, restated]}))
+    grid = load_grid(path)
+    for one in (grid, load_stored_grid(grid.to_yaml(), "store")):
+        assert set(published_of(one)) == {"resnet18.tv_in1k", "resnet50.tv2_in1k"}
 
 
 # ------------------------------------------------------------------------------ in words
@@ -363,9 +376,6 @@ def test_the_poster_s_own_baseline_agrees_with_timm_s_table(
 
 
 def test_the_grids_of_the_benchmark_are_of_models_with_published_figures() -> None:
-    from orchestrator.canary import published_of
-    from orchestrator.grid import load_grid
-
     grids = Path(__file__).resolve().parents[2] / "grids"
     figures = published_of(load_grid(grids / "paper.yaml"))
     assert len(figures) == 19

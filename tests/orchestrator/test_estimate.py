@@ -24,6 +24,7 @@ from tests.orchestrator.test_cli import HEAVY, imported_by
 from tests.orchestrator.test_plan import entry, make_grid
 from workers.cell import Model
 from workers.methods import methods
+from workers.recipe import Recipe
 from workers.store import Committed
 from workers.suites import suites
 
@@ -124,6 +125,12 @@ def test_what_was_measured_outweighs_what_was_given() -> None:
     }
 
 
+def test_held_out_images_are_not_trained_on() -> None:
+    grid = replace(make_grid(entry("ft")), recipe=Recipe(epochs=2, holdout=0.2))
+    nodes = nodes_of(make_plan(grid, Committed()), "m1", "ft")
+    assert [node.training_images for node in nodes] == [2 * (20 - 4), 2 * (30 - 6)]
+
+
 # ------------------------------------------------------------------------------ disk
 
 
@@ -215,10 +222,13 @@ def test_the_paper_s_grid_is_planned_without_data_weights_or_torch(
     assert code == 0
     assert not modules & HEAVY
     plan = json.loads(out)
-    n_methods = {"trained": 4, "all": 5}
+    trained = {"ft", "lp", "lp-ft", "visual-prompt", "l2sp", "ewc", "lwf"}
+    assert {c["method"] for c in plan["todo"]} == trained | {"pretrained", "wise-ft", "soup"}
+    n_methods = {"trained": 7, "all": 9}
     every, tuned_on = sum(PUBLISHED.values()), sum(PUBLISHED.values()) - PUBLISHED["imagenet-1k"]
     assert plan["cells"] == 19 * (1 + 8 * n_methods["all"])
-    assert plan["edges"] == 19 * 8 * 3, "a soup is made of ft, l2sp and lwf"
+    made_from = {"soup": ("ft", "l2sp", "lwf"), "lp-ft": ("lp",), "wise-ft": ("ft",)}
+    assert plan["edges"] == 19 * 8 * sum(map(len, made_from.values()))
     assert plan["prerequisites"] == 0
     assert plan["training_images"] == 19 * n_methods["trained"] * 10 * tuned_on
     assert plan["evaluation_images"] == plan["cells"] * every
