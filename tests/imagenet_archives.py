@@ -19,10 +19,13 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import pytest
 import torch
 from PIL import Image
 from torch import nn
 
+from workers.datasets import Dataset, read_dataset
+from workers.errors import DataError
 from workers.images import Transform
 from workers.suites import Suite, suites
 
@@ -202,6 +205,19 @@ def miniature(n_images: int | None = None) -> Suite:
         id=replace(SUITE.id, n_images=small(SUITE.id.name)),
         ood=tuple(replace(spec, n_images=small(spec.name)) for spec in SUITE.ood),
     )
+
+
+def read(root: Path, name: str) -> Dataset:
+    """Read a set of the miniature archives below a root."""
+    suite = miniature()
+    return read_dataset(suite, suite.dataset(name), root)
+
+
+def problems(root: Path, name: str) -> list[str]:
+    """Return what is wrong with a set that cannot be read."""
+    with pytest.raises(DataError) as caught:
+        read(root, name)
+    return [str(problem) for problem in caught.value.problems]
 
 
 GROUP_OF = {

@@ -21,21 +21,15 @@ from tests.imagenet_archives import (
     Archives,
     Guess,
     ReadingModel,
-    miniature,
     objectnet_indices,
+    read,
     subset,
     truth,
 )
-from workers.datasets import Dataset, Split, read_dataset
+from workers.datasets import Dataset, Split
 from workers.evaluate import Score, evaluate
 from workers.images import ImageSource
 from workers.scoring import Scorer
-
-SUITE = miniature()
-
-
-def read(root: Path, name: str) -> Dataset:
-    return read_dataset(SUITE, SUITE.dataset(name), root)
 
 
 def score(dataset: Dataset, split: Split | None = None) -> Score:
