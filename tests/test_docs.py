@@ -17,6 +17,7 @@ from orchestrator.grid_file import (
     parse_grid_file,
 )
 from orchestrator.yaml_source import parse_yaml
+from workers.methods import methods
 from workers.recipe import Recipe
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -32,10 +33,10 @@ SECTIONS: dict[type[BaseModel], str] = {
 }
 
 
-def table_after(beginning: str) -> dict[str, list[str]]:
-    """Return the first table of keys after a text: key -> default, meaning."""
+def table_after(beginning: str, head: str = "| key | default |") -> dict[str, list[str]]:
+    """Return the first table with a head after a text: first column -> the others."""
     text = GRIDS[GRIDS.index(f"\n{beginning}") :]
-    table = text[text.index("| key | default | meaning |") :].split("\n\n")[0]
+    table = text[text.index(head) :].split("\n\n")[0]
     rows = [re.split(r"\s*\|\s*", line.strip("| ")) for line in table.splitlines()[2:]]
     return {row[0].strip("`"): row[1:] for row in rows}
 
@@ -61,6 +62,17 @@ def truth(section: type[BaseModel], key: str) -> Any:
         return "required"
     default = field.get_default(call_default_factory=True)
     return "see below" if isinstance(default, BaseModel) else default
+
+
+def test_every_method_is_documented_with_its_hyperparameters() -> None:
+    table = table_after("A method that another starts from", "| method | hyper-parameters |")
+    assert set(table) == set(methods())
+    for name, (listed, _) in table.items():
+        config = methods()[name].Config()
+        said = [parse_yaml(one, "docs").value for one in re.findall(r"`(.*?)`", listed)]
+        assert {k: v for one in said for k, v in one.items()} == config.model_dump(mode="json"), (
+            name
+        )
 
 
 @pytest.mark.parametrize("example", re.findall(r"```yaml\n(.*?)```", GRIDS, re.DOTALL))
