@@ -25,8 +25,7 @@ def average(members: Sequence[State], weights: Sequence[float] | None = None) ->
     first = members[0]
     if any(member.keys() != first.keys() for member in members):
         raise ValueError("state dicts of different architectures cannot be averaged")
-    shares = torch.ones(len(members)) if weights is None else torch.tensor(weights)
-    shares = shares.double() / shares.double().sum()
+    shares = torch.tensor(weights or [1.0] * len(members), dtype=torch.float64)
     return {
         name: _mean([member[name] for member in members], shares)
         if tensor.is_floating_point()
@@ -36,7 +35,6 @@ def average(members: Sequence[State], weights: Sequence[float] | None = None) ->
 
 
 def _mean(tensors: list[torch.Tensor], shares: torch.Tensor) -> torch.Tensor:
-    total: torch.Tensor = torch.tensordot(
-        shares, torch.stack([t.double() for t in tensors]), dims=1
-    )
-    return total.to(tensors[0].dtype)
+    total = torch.tensordot(shares, torch.stack([t.double() for t in tensors]), dims=1)
+    mean: torch.Tensor = total / shares.sum()
+    return mean.to(tensors[0].dtype)

@@ -81,6 +81,8 @@ HISTORY = pa.schema(
         ("n_total", _int),
         ("lr", _float),  # at the epoch's last step
         ("seconds", _float),
+        ("held_out_correct", _int),  # after the epoch; null unless the recipe has patience
+        ("held_out_total", _int),
     ]
 )
 

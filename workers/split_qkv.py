@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 import torch
+from timm.models.swin_transformer import WindowAttention
+from timm.models.vision_transformer import Attention  # type: ignore[attr-defined]
 from torch import nn
+
+THIRDS = (Attention, WindowAttention)
+"""Attention whose layer `qkv` gives Q, K and V, in three parts of one size.
+
+Elsewhere in timm a layer of that name mixes them head by head (MaxViT), has parts of other sizes
+(GCViT, EfficientFormer), or is not called at all: its weights are used (BEiT, Swin V2).
+"""
 
 
 class SplitQKV(nn.Module):
@@ -41,11 +50,11 @@ def _slice(fused: nn.Linear, number: int) -> nn.Linear:
 
 
 def fused_layers(module: nn.Module) -> list[str]:
-    """Return the names of the layers that make Q, K and V together (timm calls them `qkv`)."""
+    """Return the names of the layers that make Q, K and V together and can be taken apart."""
     return [
-        name
-        for name, layer in module.named_modules()
-        if name.endswith(".qkv") and isinstance(layer, nn.Linear) and layer.out_features % 3 == 0
+        f"{name}.qkv"
+        for name, attention in module.named_modules()
+        if isinstance(attention, THIRDS) and isinstance(attention.qkv, nn.Linear)
     ]
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, ClassVar
 from pydantic import Field
 
 from workers.methods.base import FineTuning, MethodConfig, Workbench
+from workers.recipe import Recipe
 
 if TYPE_CHECKING:
     from torch import nn
@@ -29,6 +30,12 @@ class EMA(FineTuning):
     name: ClassVar[str] = "ema"
     Config: ClassVar[type[MethodConfig]] = EMAConfig
     config: EMAConfig
+
+    @classmethod
+    def unsuited(cls, config: MethodConfig, recipe: Recipe) -> str:  # noqa: ARG003
+        if recipe.patience is None:
+            return ""
+        return "early stopping keeps the weights of one epoch, and the result is an average of all"
 
     def prepare(self, module: nn.Module, bench: Workbench) -> None:  # noqa: ARG002
         from timm.utils.model_ema import ModelEmaV3

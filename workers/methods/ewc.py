@@ -45,6 +45,11 @@ class EWC(FineTuning):
     Config: ClassVar[type[MethodConfig]] = EWCConfig
     config: EWCConfig
 
+    @classmethod
+    def reads_id_train(cls, config: MethodConfig) -> bool:
+        assert isinstance(config, EWCConfig)
+        return config.data == "id-train"
+
     def prepare(self, module: nn.Module, bench: Workbench) -> None:
         self.anchor = anchor_of(module)
         self.fisher = self._shared_fisher(module, bench)
@@ -56,6 +61,8 @@ class EWC(FineTuning):
     def _shared_fisher(self, module: nn.Module, bench: Workbench) -> dict[str, torch.Tensor]:
         """Return the matrix that all cells of this model and set share, on the device."""
         settings = self.config.model_dump(mode="json", exclude={"strength"})
+        if self.config.data == "id-train":
+            settings["images"] = bench.id_train()[0].digest
         fisher = bench.shared("fisher", settings, lambda: self._fisher(module, bench))
         return {name: tensor.to(bench.device) for name, tensor in fisher.items()}
 

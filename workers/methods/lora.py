@@ -54,7 +54,7 @@ class LoRA(FineTuning):
         from workers.split_qkv import fused_layers
 
         if not fused_layers(module):
-            return "the architecture has no attention with one layer for Q, K and V"
+            return "the architecture has no attention that splits into Q, K and V, as ViT's does"
         strays = [p for p in config.also_train if not matching(module, [p])]
         return f"no parameter matches also_train {strays}" if strays else ""
 

@@ -96,6 +96,7 @@ def recalibrate_batchnorm(module: nn.Module, bench: Workbench) -> None:
     import torch
     from torch.optim.swa_utils import update_bn
 
+    torch.manual_seed(bench.seed("recalibrate"))  # dropout, as in training
     _, source = bench.downstream()
     batches = source.batches(torch.arange(len(source)), 256)
     update_bn((bench.normalise(batch.pixels) for batch in batches), module)

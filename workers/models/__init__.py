@@ -16,13 +16,12 @@ from workers.models.build import (
     weights_path,
 )
 from workers.models.hub import Source, UnreachableError, source_of
-from workers.models.states import State, average, pack_state, state_of, unpack_state
+from workers.models.states import State, pack_state, state_of, unpack_state
 
 __all__ = [
     "Source",
     "State",
     "UnreachableError",
-    "average",
     "check_head",
     "check_weights",
     "create",

@@ -1,8 +1,6 @@
-"""State dicts: copied from a module, averaged, and packed as safetensors."""
+"""State dicts: copied from a module, and packed as safetensors."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 import torch
 from safetensors.torch import load, save
@@ -28,23 +26,3 @@ def unpack_state(data: bytes) -> State:
     """Read a state dict from safetensors."""
     state: State = load(data)
     return state
-
-
-def average(members: Sequence[State]) -> State:
-    """Return the uniform mean of state dicts, entry by entry.
-
-    Floating entries are averaged in float64; integer buffers (BatchNorm's batch counter) are kept
-    from the first, since their mean means nothing.
-    """
-    first = members[0]
-    if any(member.keys() != first.keys() for member in members):
-        raise ValueError("state dicts of different architectures cannot be averaged")
-    return {
-        name: _mean([member[name] for member in members]) if tensor.is_floating_point() else tensor
-        for name, tensor in first.items()
-    }
-
-
-def _mean(tensors: list[torch.Tensor]) -> torch.Tensor:
-    total = torch.stack([tensor.double() for tensor in tensors]).mean(dim=0)
-    return total.to(tensors[0].dtype)

@@ -11,11 +11,15 @@ from typing import Any
 import torch
 from torch import nn
 
-from workers.frozen import logits_of
+from workers.evaluate import Score, evaluate
+from workers.frozen import TensorSource, features_of, logits_of
+from workers.holdout import Batches
 from workers.images import Batch, batch_indices
 from workers.labels import ClassMap
+from workers.methods import FineTuning
+from workers.recipe import Recipe
 from workers.scoring import Scorer
-from workers.train import Step
+from workers.train import EpochRecord, Step, Trainer
 
 N_LABELS = 6
 COLUMNS = [1, 2, 4]
@@ -24,6 +28,7 @@ CLASSES = ClassMap(("x", "y", "z"), ((4,), (1,), (2,)), N_LABELS)
 TARGETS = [2, 0, 1]
 """Where class 0, 1, 2 of CLASSES stands among COLUMNS, written out."""
 CPU = torch.device("cpu")
+RECIPE = Recipe(lr=0.1, warmup_steps=0, epochs=2, batch_size=8, precision="fp32")
 
 
 def toy(seed: int = 0, dtype: torch.dtype = torch.float64) -> nn.Module:
@@ -47,6 +52,34 @@ def toy_with_batchnorm(seed: int = 0, dtype: torch.dtype = torch.float64) -> nn.
     norm.running_mean.uniform_(-0.3, 0.3)
     norm.running_var.uniform_(0.3, 1.5)
     return module.eval()
+
+
+class ToyNet(nn.Module):
+    """A network with BatchNorm and with timm's ways to ask for features and the classifier."""
+
+    def __init__(self, seed: int = 0, dtype: torch.dtype = torch.float64) -> None:
+        super().__init__()
+        torch.manual_seed(seed)
+        self.stem = nn.Conv2d(3, 4, 3)
+        self.norm = nn.BatchNorm2d(4)
+        self.head = nn.Linear(16, N_LABELS)
+        assert self.norm.running_mean is not None
+        self.norm.running_mean.uniform_(-0.3, 0.3)
+        self.to(dtype).eval()
+
+    def forward_features(self, images: torch.Tensor) -> torch.Tensor:
+        features: torch.Tensor = self.norm(self.stem(images)).tanh()
+        return features
+
+    def forward_head(self, features: torch.Tensor, pre_logits: bool = False) -> torch.Tensor:
+        flat = features.flatten(1)
+        return flat if pre_logits else self.head(flat)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.forward_head(self.forward_features(images))
+
+    def get_classifier(self) -> nn.Module:
+        return self.head
 
 
 def normalise(pixels: torch.Tensor) -> torch.Tensor:
@@ -89,6 +122,11 @@ class ToyBench:
     id_source: MemorySource = field(default_factory=lambda: MemorySource(n=5))
     states: list[dict[str, torch.Tensor]] = field(default_factory=list)
     device: torch.device = CPU
+    recipe: Recipe = RECIPE
+    held_out: Batches | None = None
+    saved: dict[str, dict[str, torch.Tensor]] = field(default_factory=dict)
+    history: list[EpochRecord] = field(default_factory=list)
+    input_size: tuple[int, int, int] = (3, 4, 4)
 
     def pretrained(self) -> nn.Module:
         return copy.deepcopy(self.module).eval()
@@ -99,16 +137,45 @@ class ToyBench:
     def downstream(self) -> tuple[SimpleNamespace, MemorySource]:
         return SimpleNamespace(classes=CLASSES), self.source
 
+    def frozen_features(self) -> torch.Tensor:
+        return features_of(self.pretrained(), self.source, self.normalise)
+
     def frozen_logits(self) -> torch.Tensor:
         module = self.pretrained()
         return logits_of(module, self.source, self.normalise, lambda logits: logits[:, COLUMNS])
 
-    def id_train(self) -> tuple[None, MemorySource]:
-        return None, self.id_source
+    def id_train(self) -> tuple[SimpleNamespace, MemorySource]:
+        return SimpleNamespace(digest="of the ID images"), self.id_source
 
     def normalise(self, pixels: torch.Tensor) -> torch.Tensor:
         parameter = next(self.module.parameters())
         return normalise64(pixels).to(parameter.dtype)
+
+    def seed(self, purpose: str) -> int:
+        return len(purpose)
+
+    def save(self, name: str, state: dict[str, torch.Tensor]) -> None:
+        self.saved[name] = {key: tensor.detach().clone() for key, tensor in state.items()}
+
+    def train(
+        self, module: nn.Module, objective: FineTuning, inputs: torch.Tensor | None = None
+    ) -> None:
+        dtype = next(self.module.parameters()).dtype
+        trainer = Trainer(
+            self.source if inputs is None else TensorSource(inputs, self.source.labels),
+            Scorer(CLASSES, CPU),
+            self.normalise if inputs is None else lambda features: features.to(dtype),
+            objective.recipe(self.recipe),
+            CPU,
+            self.seed("train"),
+            set_mode=objective.set_mode,
+            after_step=objective.after_step,
+        )
+        self.history = trainer.train(module, objective.loss)
+
+    def held_out_score(self, module: nn.Module) -> Score:
+        assert self.held_out is not None
+        return evaluate(module, self.held_out, Scorer(CLASSES, CPU), self.normalise)
 
     def shared(
         self, what: str, key: Mapping[str, Any], compute: Callable[[], dict[str, torch.Tensor]]

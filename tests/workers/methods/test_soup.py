@@ -11,8 +11,9 @@ from pydantic import ValidationError
 from torch import nn
 
 from tests.workers.methods import ToyBench, toy
+from workers.averaging import average
 from workers.methods.soup import Soup, SoupConfig
-from workers.models import State, average, state_of
+from workers.models import State, state_of
 
 ARCHITECTURES = ["test_vit", "test_resnet"]
 
@@ -116,5 +117,5 @@ def test_members() -> None:
     assert Soup.starts_from(SoupConfig(members=("ft", "l2sp"))) == ("ft", "l2sp")
     with pytest.raises(ValidationError, match="at least two"):
         SoupConfig(members=("ft",))
-    with pytest.raises(ValidationError, match="members repeat: ft"):
+    with pytest.raises(ValidationError, match="twice: ft"):
         SoupConfig(members=("ft", "lwf", "ft"))
