@@ -12,6 +12,9 @@ from workers.cell import Model
 from workers.digests import file_digest
 from workers.errors import DataError
 
+FILE = "file"
+"""The source of weights that are a file of the user's or the suite's."""
+
 
 class State(StrEnum):
     """How the weights of a model stand on this machine."""
@@ -47,6 +50,11 @@ class ModelFile:
     def ok(self) -> bool:
         return self.state not in (State.MISSING, State.FAILED, State.UNFIT)
 
+    @property
+    def to_fetch(self) -> bool:
+        """Whether fetching could bring it here."""
+        return self.state is State.MISSING and self.source != FILE
+
 
 def list_models(grid: Grid) -> Iterator[ModelFile]:
     """Yield how the weights of each model stand. Asks no network."""
@@ -62,7 +70,7 @@ def fetch_models(grid: Grid, tell: Callable[[str], None] = lambda _: None) -> It
     silent: dict[str, str] = {}
     for number, model in enumerate(grid.models, start=1):
         found = _look(model, grid.data_root)
-        if model.file is None and found.state is State.MISSING:
+        if found.to_fetch:
             tell(f"fetching {found.source} ({number} of {len(grid.models)})")
             found = _fetch(found, model, grid.data_root, silent)
         yield found
@@ -91,7 +99,7 @@ def _look(model: Model, root: Path) -> ModelFile:
     from workers.models import check_weights, examine, source_of, weights_path
 
     try:
-        source = "file" if model.file is not None else str(source_of(model))
+        source = FILE if model.file is not None else str(source_of(model))
     except DataError as error:
         return ModelFile(model.name, model.architecture, State.FAILED, note=_told(error))
     try:

@@ -37,7 +37,7 @@ def models_fetch(grid: GridPath, as_json: JsonOption = False) -> None:
 
     if not err.is_terminal:
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # read when the hub is imported
-    _show(fetch_models(load_grid(grid), tell), as_json)
+    _exit(_show(fetch_models(load_grid(grid), tell), as_json))
 
 
 @app.command("list")
@@ -46,17 +46,25 @@ def models_list(grid: GridPath, as_json: JsonOption = False) -> None:
     from orchestrator.grid import load_grid
     from orchestrator.model_files import list_models
 
-    _show(list_models(load_grid(grid)), as_json)
+    found = _show(list_models(load_grid(grid)), as_json)
+    if n := sum(row.to_fetch for row in found):
+        command = f"where there is a network: rib models fetch {grid}"
+        tell(f"rib: {n} of {len(found)} are not here; {command}")
+    _exit(found)
 
 
-def _show(rows: Iterable[ModelFile], as_json: bool) -> None:
+def _show(rows: Iterable[ModelFile], as_json: bool) -> list[ModelFile]:
     found = list(rows)
     if as_json:
         print_json([asdict(row) for row in found])
-    else:
-        print_table(_table(found))
-        for note in dict.fromkeys(_note(row) for row in found if row.note):
-            tell(f"rib: {note}")
+        return found
+    print_table(_table(found))
+    for note in dict.fromkeys(_note(row) for row in found if row.note and not row.to_fetch):
+        tell(f"rib: {note}")
+    return found
+
+
+def _exit(found: list[ModelFile]) -> None:
     if not all(row.ok for row in found):
         raise typer.Exit(1)
 

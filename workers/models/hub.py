@@ -246,9 +246,6 @@ def _names(filename: str | None) -> tuple[str, ...]:
 
 def missing(model: Model, source: Source) -> Problem:
     """Say that this machine has no copy of a model's weights, and how it gets one."""
-    message = f"its weights ({source}) are not on this machine: looked in {source.folder}"
-    hint = (
-        "fetch them where there is a network: rib models fetch GRID; "
-        f"{source.moved_by} says where the cache is, so it can be carried here"
-    )
+    message = f"its weights {source} are not in {source.folder}"
+    hint = f"where there is a network: rib models fetch GRID; {source.moved_by} moves the cache"
     return Problem(f"models entry {model.name!r}", message, hint)
