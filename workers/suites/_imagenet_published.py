@@ -31,8 +31,14 @@ _TOP_1: dict[str, tuple[float | None, ...]] = {
     "resnet50.tv2_in1k": (80.846, 69.510, 14.387, 42.840, 29.869),
 }
 
+_DERIVED: dict[str, dict[str, float]] = {
+    "resnet50.tv_in1k": {"imagenet-cartoon": 53.96, "imagenet-drawing": 23.74},
+}
+"""On sets that timm has no tables of: what is published of torchvision's weights."""
+
 PUBLISHED: dict[str, dict[str, float]] = {
     model: {name: top1 for name, top1 in zip(_SETS, row, strict=True) if top1 is not None}
+    | _DERIVED.get(model, {})
     for model, row in _TOP_1.items()
 }
 """Model -> evaluation set -> percent."""

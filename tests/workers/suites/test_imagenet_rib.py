@@ -114,8 +114,10 @@ def test_there_are_figures_for_19_models_of_timm_on_5_sets() -> None:
     names = {"imagenet-1k", "imagenet-v2", "imagenet-a", "imagenet-r", "imagenet-sketch"}
     for model, figures in SUITE.published.items():
         assert timm.is_model_pretrained(model), model
-        missing = {"imagenet-a"} if model == "resnet50.tv_in1k" else set()
-        assert set(figures) == names - missing
+        if model == "resnet50.tv_in1k":
+            assert set(figures) == names - {"imagenet-a"} | {"imagenet-cartoon", "imagenet-drawing"}
+        else:
+            assert set(figures) == names
         # Every model gets worse from ImageNet to V2; a slip of a column would not.
         assert 100 > figures["imagenet-1k"] > figures["imagenet-v2"] + 8
         assert figures["imagenet-v2"] > figures["imagenet-r"] > figures["imagenet-sketch"] > 0
