@@ -156,9 +156,8 @@ def check_data(
         checks.append(check if dataset is None else books.enter(dataset, check))
         datasets.append(dataset)
     not_written = books.try_to_write()
-    if not_written and (manifest is not None or decoding is not None):
-        hint = "name a place with --manifest PATH"
-        raise UserError([Problem(str(books.path), not_written, hint)])
+    if not_written and books.records and (manifest is not None or decoding is not None):
+        raise UserError([Problem("", not_written)])
     if decoding is not None:
         for at, dataset in enumerate(datasets):
             if dataset is not None:
@@ -204,11 +203,12 @@ class _Books:
 
     def __init__(self, suite: Suite, root: Path, path: Path) -> None:
         self.suite, self.root, self.path = suite, root, path
-        self.manifest = read_manifest(path)
+        self.before = read_manifest(path)
+        self.records: dict[str, SetRecord] = {}
 
     def enter(self, dataset: Dataset, check: SetCheck) -> SetCheck:
         """Take a set that was looked at into the manifest; say how it differs from before."""
-        before = self.manifest.record(self.suite.name, dataset.spec.name)
+        before = self.before.record(self.suite.name, dataset.spec.name)
         work = self._pieces(dataset)
         decoded = summary(work, standing(work, self._log(dataset)))
         notes = _changes(before, check, decoded)
@@ -226,18 +226,25 @@ class _Books:
             decoded = summary(work, found)
             notes = (*check.notes, *_changed_bytes(check.decoded, decoded))
             done = self._record(dataset, replace(check, notes=notes, decoded=decoded))
-            write_manifest(self.path, self.manifest)
+            self._write()
         return done
 
     def try_to_write(self) -> str:
         """Write the manifest; return why it could not be, if so. None is made for no data."""
-        if not self.manifest.suites:
-            return ""
+        if not self.records:
+            return "no set can be read"
         try:
-            write_manifest(self.path, self.manifest)
+            self._write()
         except StorageError as error:
-            return str(error)
+            return f"{error} (name a place with --manifest PATH)"
         return ""
+
+    def _write(self) -> None:
+        """Write what was found into the manifest as it is by now: others may check other sets."""
+        manifest = read_manifest(self.path)
+        for name, record in self.records.items():
+            manifest = manifest.with_record(self.suite.name, name, record)
+        write_manifest(self.path, manifest)
 
     def _record(self, dataset: Dataset, check: SetCheck) -> SetCheck:
         counts = counts_of(dataset)
@@ -250,7 +257,7 @@ class _Books:
             at=data_manifest.now(),
             rib_version=data_manifest.rib_version(),
         )
-        self.manifest = self.manifest.with_record(self.suite.name, dataset.spec.name, record)
+        self.records[dataset.spec.name] = record
         return check
 
     def _told(self, problem: Problem) -> str:

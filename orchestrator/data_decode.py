@@ -34,6 +34,7 @@ from workers.datasets import Dataset
 from workers.decode import decode
 from workers.digests import file_digest
 from workers.errors import DataError
+from workers.storage import StorageError
 
 PIECE = 64
 """Images in a piece; part of what a content digest is over."""
@@ -130,7 +131,7 @@ def decode_rest(
     Raises:
         concurrent.futures.BrokenExecutor: when a process of the pool was killed. What was found
             until then is in the log.
-        OSError: when the log cannot be written.
+        StorageError: when the log cannot be written.
     """
     rest = [one for one in work if one.key not in found or found[one.key].bad_files]
     total = sum(len(one.files) for one in work)
@@ -228,16 +229,28 @@ def read_log(path: Path) -> Pieces:
 @contextmanager
 def _appending(path: Path) -> Iterator[Callable[[Piece], None]]:
     """Open a log to write lines at its end, each of which is on its way before the next."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("ab") as stream:
-        if stream.tell():
-            stream.write(b"\n")  # the last line may have no end
+    with _storing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        stream = path.open("ab")
+    with stream:
+        before = b"\n" if stream.tell() else b""  # the last line may have no end
 
         def write(piece: Piece) -> None:
-            stream.write(piece.model_dump_json().encode() + b"\n")
-            stream.flush()
+            nonlocal before
+            with _storing(path):
+                stream.write(before + piece.model_dump_json().encode() + b"\n")
+                stream.flush()
+            before = b""
 
         yield write
+
+
+@contextmanager
+def _storing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(f"cannot write {path}: {error.strerror or error}") from error
 
 
 # ------------------------------------------------------------------------- the processes

@@ -56,14 +56,8 @@ def _read_datasets(grid: Grid, plan: Plan, problems: list[Problem]) -> list[Data
     if not grid.data_root.is_dir():
         problems.append(Problem(f"data_root {grid.data_root}", "there is no such folder"))
         return []
-    names: set[str] = set()
-    for cell_id in plan.todo:
-        node = plan.nodes[cell_id]
-        names.update(node.missing)
-        if node.training_images and node.cell.downstream is not None:
-            names.add(node.cell.downstream)
     datasets = []
-    for name in sorted(names):
+    for name in sorted(_needed(grid, plan, problems)):
         try:
             spec = grid.suite.dataset(name)
             dataset = read_dataset(grid.suite, spec, grid.data_root, accept_counts=True)
@@ -73,6 +67,26 @@ def _read_datasets(grid: Grid, plan: Plan, problems: list[Problem]) -> list[Data
             datasets.append(dataset)
             problems.extend(_acceptable(problem, dataset) for problem in count_problems(dataset))
     return datasets
+
+
+def _needed(grid: Grid, plan: Plan, problems: list[Problem]) -> set[str]:
+    """Return the names of the sets that cells are scored on, trained on, or read besides."""
+    names: set[str] = set()
+    readers: set[str] = set()
+    for cell_id in plan.todo:
+        node = plan.nodes[cell_id]
+        names.update(node.missing)
+        if node.training_images and node.cell.downstream is not None:
+            names.add(node.cell.downstream)
+            entry = grid.method(node.cell.label)
+            if entry.kind.reads_id_train(entry.config):
+                readers.add(entry.label)
+    if readers and grid.suite.id_train is not None:
+        names.add(grid.suite.id_train.name)
+    elif readers:
+        message = f"reads ID images that no evaluation uses, and {grid.suite.name} has none"
+        problems.extend(Problem(f"method {label}", message) for label in sorted(readers))
+    return names
 
 
 def _acceptable(problem: Problem, dataset: Dataset) -> Problem:

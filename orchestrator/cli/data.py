@@ -97,4 +97,4 @@ def _print_check(check: DataCheck, as_json: bool) -> None:
         for table in check_tables(check):
             print_table(table)
     if check.not_written:
-        tell(f"rib: no manifest: {check.not_written} (name a place with --manifest PATH)")
+        tell(f"rib: no manifest: {check.not_written}")

@@ -274,7 +274,9 @@ def test_a_change_of_names_or_labels_is_noted(root: Path) -> None:
 
 def test_nothing_is_written_into_a_root_without_any_set(tmp_path: Path) -> None:
     """A suite that can be made is made in an empty folder: it has to stay empty."""
-    assert not check(tmp_path).ok
+    found = check(tmp_path)
+    assert not found.ok
+    assert check_record(found)["manifest"] is None
     assert not any(tmp_path.iterdir())
 
 
@@ -506,6 +508,28 @@ def test_a_name_that_is_not_utf8_is_told_with_escapes(root: Path) -> None:
     (bad,) = found.sets[0].decoded.bad_files
     assert bad.file == r"digits-a/d1/\udcff\udcfe.png"
     assert record_of(root, "a").decoded == found.sets[0].decoded
+
+
+def test_checks_of_other_sets_at_the_same_time_keep_each_other_s_records(root: Path) -> None:
+    def meanwhile(progress: Progress) -> None:
+        if progress.done == 0:
+            check(root, "a")
+
+    with Pool() as pool:
+        check(root, "r", decoding=Decoding(pool, observe=meanwhile))
+    assert record_of(root, "r").is_decoded
+    assert record_of(root, "a").decoded is None
+
+
+def test_a_log_that_cannot_be_written_ends_a_check_with_a_word(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = root / ".rib" / "manifest.decoded" / "digits-rib.a.jsonl"
+    log.parent.mkdir(parents=True)
+    log.symlink_to("no/such/folder")
+    arguments = ["data", "check", "digits-rib", "--root", root, "--sets", "a", "--decode"]
+    assert rib(*arguments, "--cpus", "1") == 1
+    assert f"rib: cannot write {log}: No such file or directory" in capsys.readouterr().err
 
 
 def test_progress_counts_images_and_begins_with_what_is_known(root: Path) -> None:

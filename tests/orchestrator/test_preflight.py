@@ -110,6 +110,16 @@ def test_the_downstream_set_of_a_prerequisite_is_read(root: Path) -> None:
     assert problems_of(grid) == [f"{root}/digits-a: there is no such folder"]
 
 
+def test_a_method_that_reads_id_images_needs_them(root: Path) -> None:
+    grid = grid_of(root, methods=[{"method": "ewc", "data": "id-train"}])
+    assert problems_of(grid) == [f"{root}/train: there is no such folder"]
+    assert problems_of(grid_of(root, methods=["ewc"])) == []
+    without = replace(grid, suite=replace(SUITE, id_train=None))
+    assert problems_of(without) == [
+        "method ewc: reads ID images that no evaluation uses, and digits-rib has none"
+    ]
+
+
 def test_a_root_that_is_not_there(root: Path, tmp_path: Path) -> None:
     grid = grid_of(root)
     gone = replace(grid, data_root=tmp_path / "gone", suite=replace(SUITE, make=None))

@@ -158,6 +158,11 @@ class Method(ABC):
         return ()
 
     @classmethod
+    def reads_id_train(cls, config: MethodConfig) -> bool:  # noqa: ARG003 (for overrides)
+        """Say whether it reads the suite's ID images that no evaluation uses."""
+        return False
+
+    @classmethod
     def unfit(cls, config: MethodConfig, module: nn.Module) -> str:  # noqa: ARG003 (for overrides)
         """Say why this method cannot be used on an architecture; nothing when it can.
 
