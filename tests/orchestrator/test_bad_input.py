@@ -328,7 +328,7 @@ GRIDS = [
     ),
     Case(
         "a soup of one",
-        [":6: methods[0].members: a soup needs at least two members"],
+        [":6: methods[0]: a soup needs at least two members"],
         {"methods": "[{method: soup, members: [ft]}]"},
     ),
     Case(

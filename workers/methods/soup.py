@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from workers.cell import BASELINE
 from workers.methods.base import Method, MethodConfig, Workbench
@@ -32,9 +32,9 @@ class Members(MethodConfig):
 
     @field_validator("members", "seeds")
     @classmethod
-    def _distinct(cls, values: tuple[Any, ...]) -> tuple[Any, ...]:
+    def _distinct(cls, values: tuple[Any, ...], info: ValidationInfo) -> tuple[Any, ...]:
         if repeated := sorted({value for value in values if values.count(value) > 1}):
-            raise ValueError(f"these are there twice: {', '.join(map(str, repeated))}")
+            raise ValueError(f"{info.field_name} repeat: {', '.join(map(str, repeated))}")
         return values
 
     @model_validator(mode="after")

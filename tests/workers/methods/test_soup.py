@@ -117,5 +117,5 @@ def test_members() -> None:
     assert Soup.starts_from(SoupConfig(members=("ft", "l2sp"))) == ("ft", "l2sp")
     with pytest.raises(ValidationError, match="at least two"):
         SoupConfig(members=("ft",))
-    with pytest.raises(ValidationError, match="twice: ft"):
+    with pytest.raises(ValidationError, match="members repeat: ft"):
         SoupConfig(members=("ft", "lwf", "ft"))
