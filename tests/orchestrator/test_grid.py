@@ -133,12 +133,20 @@ def test_what_a_grid_leaves_out(load: Load) -> None:
         "lr": 1e-3,
         "momentum": 0.9,
         "weight_decay": 0.0,
+        "decay_norms_and_biases": True,
+        "layer_decay": None,
+        "clip_grad": None,
+        "label_smoothing": 0.0,
         "schedule": "cosine",
         "warmup_steps": 196,
+        "warmup_epochs": None,
         "epochs": 10,
         "batch_size": 64,
         "precision": "fp16",
+        "holdout": 0.0,
+        "patience": None,
     }
+    assert (grid.acknowledge, grid.throughput) == ((), {})
     assert (grid.resources.gpus, grid.resources.cpus) == (0, 1)
 
 
