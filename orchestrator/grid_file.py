@@ -33,6 +33,9 @@ class Resources(_Section):
     memory: ByteSize | None = Field(None, description="host memory to reserve, such as 8GiB")
     labels: dict[str, str] = Field(default_factory=dict, description="of the nodes to run on")
     loader_workers: int = Field(0, ge=0, description="processes that decode images beside it")
+    state_seconds: float = Field(
+        60.0, ge=0, description="training states are saved after an epoch, this far apart or more"
+    )
 
     @field_validator("gpus")
     @classmethod

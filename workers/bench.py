@@ -34,7 +34,9 @@ from workers.scoring import Scorer
 from workers.shared import SharedWork
 from workers.store import CHECKPOINT, Store
 from workers.suites import Suite, suites
-from workers.train import EpochRecord, Trainer
+from workers.train import Trainer
+from workers.training_run import EpochRecord, TrainingRun
+from workers.training_state import TrainingStates
 
 
 class Bench:
@@ -191,8 +193,25 @@ class Bench:
             micro_batches=self.job.micro_batches,
             set_mode=objective.set_mode,
             after_step=objective.after_step,
+            before_first_epoch=lambda run: self._take_up(run, objective),
+            after_epoch=lambda run: self._keep(run, objective),
         )
         self.history = trainer.train(module, objective.loss)
+
+    @cached_property
+    def states(self) -> TrainingStates:
+        """What earlier tries at training this cell have left, and this one leaves."""
+        return TrainingStates(self.store, self.cell.cell_id, self.site.state_seconds)
+
+    def _take_up(self, run: TrainingRun, objective: FineTuning) -> None:
+        state = self.states.latest()
+        if state is not None:
+            run.restore(state)
+            objective.load_state(state.part("method"))
+
+    def _keep(self, run: TrainingRun, objective: FineTuning) -> None:
+        if self.states.is_due:
+            self.states.save(run.capture(objective.state()))
 
     def _to_device(self, inputs: torch.Tensor) -> torch.Tensor:
         return inputs.to(self.device, non_blocking=True)

@@ -23,6 +23,8 @@ class Site:
     """Evaluation sets that are scored without the images that do not decode."""
     accept_images: Mapping[str, int] = field(default_factory=dict)
     """Sets that are to have another number of images than the published one, and which."""
+    state_seconds: float = 60.0
+    """Training states are at least this far apart: what a killed try can lose, and an epoch."""
     git_commit: str = ""
     ray_version: str = ""
 

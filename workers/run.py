@@ -103,6 +103,7 @@ def make_model(bench: Bench) -> nn.Module:
         bench.store.commit_history(cell.cell_id, rows)
     if not cell.is_baseline:
         bench.store.save_artifact(cell.cell_id, CHECKPOINT, pack_state(state_of(module)))
+        bench.states.clear()
     return module
 
 

@@ -17,6 +17,7 @@ from workers.holdout import Batches
 from workers.images import Batch, batch_indices
 from workers.recipe import Recipe
 from workers.scoring import Scorer
+from workers.training_run import EpochRecord, TrainingRun
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -48,25 +49,6 @@ class Step:
 
 
 @dataclass(frozen=True)
-class EpochRecord:
-    """One epoch of training, counted from 1."""
-
-    epoch: int
-    loss: float
-    n_correct: int
-    n_total: int
-    lr: float
-    seconds: float
-    held_out_correct: int | None = None
-    held_out_total: int | None = None
-
-    @property
-    def held_out_accuracy(self) -> float:
-        """As a fraction; 0 when nothing is held out."""
-        return (self.held_out_correct or 0) / (self.held_out_total or 1)
-
-
-@dataclass(frozen=True)
 class Trainer:
     """Trains modules on one image source by one recipe."""
 
@@ -84,6 +66,10 @@ class Trainer:
     """Called before each epoch: puts the module into the mode that it is trained in."""
     after_step: Callable[[nn.Module], object] = lambda _: None
     """Called after each step of the optimiser."""
+    before_first_epoch: Callable[[TrainingRun], object] = lambda _: None
+    """Called once: may take the run to where an earlier try left it."""
+    after_epoch: Callable[[TrainingRun], object] = lambda _: None
+    """Called after each epoch, with its record."""
     held_out: Batches | None = None
     """Images that are not trained on; looked at after each epoch when the recipe has patience."""
 
@@ -93,43 +79,47 @@ class Trainer:
         Raises:
             DivergedError: when an epoch's loss, or a weight at the end, is NaN or infinite.
         """
-        torch.manual_seed(self.seed)  # dropout and its like draw from the global generator
-        order = torch.Generator().manual_seed(self.seed)
-        optimizer = make_optimizer(module, self.recipe)
-        steps_per_epoch = len(batch_indices(torch.arange(len(self.source)), self.recipe.batch_size))
-        scaler = torch.amp.GradScaler(self.device.type, enabled=self.recipe.precision == "fp16")
-        records: list[EpochRecord] = []
-        best = Best()
-        for epoch in range(1, self.recipe.epochs + 1):
-            record = self._epoch(epoch, steps_per_epoch, module, loss, optimizer, scaler, order)
-            record = self._look_at_held_out(module, record)
-            records.append(record)
+        run = self._begin(module)
+        while not self._is_over(run):
+            record = self._look_at_held_out(module, self._epoch(run, loss))
+            run.records.append(record)
             if self.recipe.patience is not None:
-                best.take(record, module)
-                if epoch - best.epoch >= self.recipe.patience:
-                    break
-        best.restore(module)
+                run.best.take(record, module)
+            self.after_epoch(run)
+        run.best.restore(module)
         # No loss is computed after the last step, so its result is looked at by itself.
         if not all(bool(tensor.isfinite().all()) for tensor in module.parameters()):
             raise DivergedError("the weights are not finite after the last step")
-        return records
+        return run.records
 
-    def _epoch(
-        self,
-        epoch: int,
-        n_steps: int,
-        module: nn.Module,
-        loss: Callable[[Step], torch.Tensor],
-        optimizer: torch.optim.Optimizer,
-        scaler: torch.amp.GradScaler,
-        generator: torch.Generator,
-    ) -> EpochRecord:
+    def _begin(self, module: nn.Module) -> TrainingRun:
+        """Set a run up, where an earlier try left it if it did."""
+        torch.manual_seed(self.seed)  # dropout and its like draw from the global generator
+        run = TrainingRun(
+            module,
+            make_optimizer(module, self.recipe),
+            torch.amp.GradScaler(self.device.type, enabled=self.recipe.precision == "fp16"),
+            torch.Generator().manual_seed(self.seed),
+        )
+        self.before_first_epoch(run)
+        return run
+
+    def _is_over(self, run: TrainingRun) -> bool:
+        if run.epochs_done >= self.recipe.epochs:
+            return True
+        patience = self.recipe.patience
+        return patience is not None and run.epochs_done - run.best.epoch >= patience
+
+    def _epoch(self, run: TrainingRun, loss: Callable[[Step], torch.Tensor]) -> EpochRecord:
         started = time.monotonic()
+        module, optimizer, scaler = run.module, run.optimizer, run.scaler
+        epoch = run.epochs_done + 1
+        n_steps = len(batch_indices(torch.arange(len(self.source)), self.recipe.batch_size))
         self.set_mode(module)
         total = torch.zeros((), dtype=torch.float64, device=self.device)
         correct = torch.zeros((), dtype=torch.int64, device=self.device)
         lr = self.recipe.lr
-        order = torch.randperm(len(self.source), generator=generator)
+        order = torch.randperm(len(self.source), generator=run.order)
         batches = self.source.batches(order, self.recipe.batch_size)
         total_steps, warmup = n_steps * self.recipe.epochs, self.recipe.n_warmup_steps(n_steps)
         for step_number, batch in enumerate(batches, start=(epoch - 1) * n_steps):
@@ -194,25 +184,6 @@ class Trainer:
     def _autocast(self) -> torch.autocast:
         dtype = DTYPES.get(self.recipe.precision)
         return torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not None)
-
-
-class Best:
-    """The epoch of the highest held-out accuracy so far (the first of equals), and its weights."""
-
-    def __init__(self) -> None:
-        self.epoch, self.accuracy = 0, -1.0
-        self.state: dict[str, torch.Tensor] = {}
-
-    def take(self, record: EpochRecord, module: nn.Module) -> None:
-        """Look at the end of an epoch."""
-        if record.held_out_accuracy > self.accuracy:
-            self.epoch, self.accuracy = record.epoch, record.held_out_accuracy
-            self.state = {k: v.detach().clone() for k, v in module.state_dict().items()}
-
-    def restore(self, module: nn.Module) -> None:
-        """Give a module back the weights of the best epoch, if epochs were compared."""
-        if self.state:
-            module.load_state_dict(self.state)
 
 
 def make_optimizer(module: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:

@@ -16,14 +16,18 @@ import torch
 from pydantic import ValidationError
 from safetensors.torch import load_file
 
+from workers.bench import Bench
 from workers.cell import BASELINE, Cell, Model
 from workers.digests import file_digest
 from workers.job import Job, Site
 from workers.methods import FineTuning, MethodConfig, methods
 from workers.models import create
+from workers.outcome import Outcome
 from workers.recipe import Recipe
 from workers.run import execute
 from workers.suites import suites
+from workers.train import Trainer
+from workers.training_run import TrainingRun
 
 EVERY_METHOD = sorted(methods())
 EVALUATE = ("val", "a")
@@ -64,14 +68,24 @@ class Lab:
 
     def run(self, cell: Cell, evaluate: tuple[str, ...] = EVALUATE, micro_batches: int = 1) -> int:
         """Execute a cell and return how many rows it committed."""
-        for parent in cell.parents:
-            if not parent.is_baseline and not self.checkpoint(parent).exists():
-                self.run(parent, evaluate=())
-        site = Site(str(self.store), str(self.data_root))
-        outcome = execute(Job(cell, evaluate, micro_batches=micro_batches), site)
+        self.run_parents(cell)
+        outcome = self.attempt(cell, evaluate, micro_batches)
         assert outcome.ok, f"{outcome.message}\n{outcome.traceback}"
         assert outcome.recorded
         return outcome.rows
+
+    def run_parents(self, cell: Cell) -> None:
+        """Train what a cell is made from."""
+        for parent in cell.parents:
+            if not parent.is_baseline and not self.checkpoint(parent).exists():
+                self.run(parent, evaluate=())
+
+    def attempt(
+        self, cell: Cell, evaluate: tuple[str, ...] = (), micro_batches: int = 1
+    ) -> Outcome:
+        """Try a cell once, saving its training state after every epoch."""
+        site = Site(str(self.store), str(self.data_root), state_seconds=0)
+        return execute(Job(cell, evaluate, micro_batches=micro_batches), site)
 
     def rows(self, cell: Cell) -> dict[str, Mapping[str, Any]]:
         """Evaluation set -> row, without what differs between runs. Reads plain Parquet files."""
@@ -287,6 +301,50 @@ def test_training_raises_accuracy_on_the_downstream_set(cell: Cell, other_lab: L
     before, after = (other_lab.rows(made)["drawing"] for made in (baseline, longer))
     assert after["n_correct"] >= before["n_correct"] + 20
     assert after["loss"] < before["loss"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("damage", [False, True], ids=["whole", "last state cut short"])
+def test_training_goes_on_where_a_killed_try_left_it(
+    cell: Cell, damage: bool, lab: Lab, other_lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed after the second epoch of three: the third alone is run, or two if it was damaged."""
+    if not methods()[cell.method].trains:
+        pytest.skip("trains nothing")
+    recipe = RECIPE.model_copy(update={"epochs": 3})
+    longer = replace(cell, recipe=recipe.model_dump(mode="json"))
+    if not lab.checkpoint(longer).exists():
+        lab.run(longer, evaluate=())
+    other_lab.run_parents(longer)
+    folder = other_lab.checkpoint(longer).parent
+
+    def die_after_two(bench: Bench, run: TrainingRun, objective: FineTuning) -> None:
+        keep(bench, run, objective)
+        if run.epochs_done == 2:
+            raise RuntimeError("killed")
+
+    keep = Bench._keep
+    with monkeypatch.context() as patch:
+        patch.setattr(Bench, "_keep", die_after_two)
+        assert "killed" in other_lab.attempt(longer).message
+    states = sorted(folder.glob("training.*"))
+    assert [path.name.split(".")[1] for path in states] == ["00001", "00002"]
+    if damage:
+        states[-1].write_bytes(states[-1].read_bytes()[:-7])
+
+    epochs: list[int] = []
+    epoch = Trainer._epoch
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            Trainer, "_epoch", lambda *a: epochs.append(a[1].epochs_done + 1) or epoch(*a)
+        )
+        assert other_lab.attempt(longer).ok
+    assert epochs == ([2, 3] if damage else [3])
+    undisturbed, resumed = (load_file(each.checkpoint(longer)) for each in (lab, other_lab))
+    assert all(torch.equal(resumed[name], tensor) for name, tensor in undisturbed.items())
+    assert list(folder.glob("training.*")) == []
+    file = other_lab.store / "history" / f"{longer.cell_id}.parquet"
+    assert [row["epoch"] for row in pq.read_table(file).to_pylist()] == [1, 2, 3]
 
 
 MAY_CHANGE = {

@@ -216,6 +216,13 @@ class FineTuning(Method):
     def after_step(self, module: nn.Module) -> None:
         """Look at the weights after each step of the optimiser."""
 
+    def state(self) -> dict[str, torch.Tensor]:
+        """Return what the method keeps between epochs that cannot be prepared again."""
+        return {}
+
+    def load_state(self, state: dict[str, torch.Tensor]) -> None:
+        """Go on from what `state` returned in an earlier try, on the CPU."""
+
     def finish(self, module: nn.Module) -> nn.Module:
         """Return the model that is evaluated, after the last step."""
         return module

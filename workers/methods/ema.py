@@ -15,6 +15,7 @@ from workers.methods.base import FineTuning, MethodConfig, Workbench
 from workers.recipe import Recipe
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
 
@@ -44,6 +45,13 @@ class EMA(FineTuning):
 
     def after_step(self, module: nn.Module) -> None:
         self.average.update(module)
+
+    def state(self) -> dict[str, torch.Tensor]:
+        averaged: dict[str, torch.Tensor] = self.average.module.state_dict()
+        return averaged
+
+    def load_state(self, state: dict[str, torch.Tensor]) -> None:
+        self.average.module.load_state_dict(state)
 
     def finish(self, module: nn.Module) -> nn.Module:  # noqa: ARG002
         averaged: nn.Module = self.average.module
