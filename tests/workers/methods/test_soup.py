@@ -10,7 +10,13 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
-from tests.workers.methods import ToyBench, toy
+from tests.workers.methods import (
+    MemorySource,
+    ToyBench,
+    normalise64,
+    toy,
+    toy_with_batchnorm,
+)
 from workers.averaging import average
 from workers.methods.soup import Soup, SoupConfig
 from workers.models import State, state_of
@@ -119,3 +125,68 @@ def test_members() -> None:
         SoupConfig(members=("ft",))
     with pytest.raises(ValidationError, match="members repeat: ft"):
         SoupConfig(members=("ft", "lwf", "ft"))
+
+
+# ---------------------------------------------------------------------------- weights
+
+
+def test_members_count_by_their_weights() -> None:
+    states = [state_of(toy(seed)) for seed in range(3)]
+    soup = Soup(SoupConfig(members=("pretrained", "ft", "lwf"), weights=(1.0, 2.0, 5.0)))
+    found = soup.build(ToyBench(toy(), states=states)).state_dict()
+    for name, tensor in found.items():
+        expected = (states[0][name] + 2 * states[1][name] + 5 * states[2][name]) / 8
+        torch.testing.assert_close(tensor, expected, rtol=1e-14, atol=1e-15)
+
+
+@pytest.mark.parametrize("weights", [(1.0,), (1.0, 2.0, 3.0), (1.0, 0.0), (1.0, -1.0)])
+def test_weights_that_do_not_fit_are_refused(weights: tuple[float, ...]) -> None:
+    with pytest.raises(ValidationError):
+        SoupConfig(members=("ft", "lwf"), weights=weights)
+
+
+# ---------------------------------------------------------------------------- recalibration
+
+
+def statistics(images: torch.Tensor, conv: nn.Module) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and unbiased variance of each channel of what BatchNorm gets from one batch."""
+    values = conv(images).detach().transpose(0, 1).flatten(1)  # [C, B * H * W]
+    mean = values.sum(dim=1) / values.shape[1]
+    variance = ((values - mean[:, None]) ** 2).sum(dim=1) / (values.shape[1] - 1)
+    return mean, variance
+
+
+@pytest.mark.parametrize(("n", "sizes"), [(40, [40]), (300, [256, 44])])
+def test_recalibrated_statistics_are_those_of_the_downstream_images(
+    n: int, sizes: list[int]
+) -> None:
+    """Of several batches the mean over batches counts, as torch's cumulative average has it."""
+    modules = [toy_with_batchnorm(seed) for seed in range(2)]
+    source = MemorySource(n=n)
+    bench = ToyBench(modules[0], source, states=[state_of(module) for module in modules])
+    members = ("pretrained", "ft")
+    plain = Soup(SoupConfig(members=members)).build(bench)
+    found = Soup(SoupConfig(members=members, recalibrate=True)).build(bench)
+    assert [len(part) for part in source.asked] == sizes
+
+    parts = normalise64(source.pixels).split(256)
+    each = [statistics(part, plain[0]) for part in parts]
+    for name, number in (("running_mean", 0), ("running_var", 1)):
+        expected = sum(one[number] for one in each) / len(each)
+        torch.testing.assert_close(getattr(found[1], name), expected, rtol=1e-10, atol=1e-12)
+        assert not torch.allclose(getattr(plain[1], name), expected, rtol=0.01)
+    assert int(found[1].num_batches_tracked) == len(sizes)
+    assert found[1].momentum == plain[1].momentum
+    assert not any(part.training for part in found.modules())
+    for (name, tensor), other in zip(found.named_parameters(), plain.parameters(), strict=True):
+        assert torch.equal(tensor, other), name
+
+
+def test_recalibration_is_repeatable_with_dropout() -> None:
+    module = nn.Sequential(nn.Dropout(0.5), toy_with_batchnorm())
+    states = [state_of(module)] * 2
+    soup = Soup(SoupConfig(members=("pretrained", "ft"), recalibrate=True))
+    first = state_of(soup.build(ToyBench(module, states=states)))
+    torch.rand(5)
+    second = state_of(soup.build(ToyBench(module, states=states)))
+    assert all(torch.equal(second[name], tensor) for name, tensor in first.items())
