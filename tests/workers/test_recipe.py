@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 
 import pytest
@@ -10,8 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 from torch import nn
-from torch.optim.lr_scheduler import CosineAnnealingLR
+from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR
 
+from workers.cell import Model
+from workers.models import create
 from workers.recipe import Recipe
 from workers.train import make_optimizer
 
@@ -24,11 +27,18 @@ def test_the_paper_s_recipe() -> None:
         "lr": 1e-3,
         "momentum": 0.9,
         "weight_decay": 0.0,
+        "decay_norms_and_biases": True,
+        "layer_decay": None,
+        "clip_grad": None,
+        "label_smoothing": 0.0,
         "schedule": "cosine",
         "warmup_steps": 196,
+        "warmup_epochs": None,
         "epochs": 10,
         "batch_size": 64,
         "precision": "fp16",
+        "holdout": 0.0,
+        "patience": None,
     }
 
 
@@ -47,6 +57,38 @@ def test_cosine_after_warm_up_by_hand() -> None:
 def test_constant_after_warm_up() -> None:
     recipe = Recipe(schedule="constant", warmup_steps=2)
     assert [recipe.lr_factor(step, 6) for step in range(6)] == [0.5, 1, 1, 1, 1, 1]
+
+
+def test_linear_after_warm_up() -> None:
+    recipe = Recipe(schedule="linear", warmup_steps=2)
+    factors = [recipe.lr_factor(step, 7) for step in range(8)]
+    assert factors == pytest.approx([0.5, 1, 1, 0.8, 0.6, 0.4, 0.2, 0])
+
+
+@pytest.mark.parametrize("total", [4, 30])
+def test_it_is_torch_s_linear_decay(total: int) -> None:
+    recipe = Recipe(lr=0.02, warmup_steps=0, schedule="linear")
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.02)
+    schedule = LinearLR(optimizer, start_factor=1.0, end_factor=0.0, total_iters=total)
+    for step in range(total):
+        found = recipe.lr * recipe.lr_factor(step, total)
+        assert found == pytest.approx(optimizer.param_groups[0]["lr"], rel=1e-9)
+        optimizer.step()
+        schedule.step()
+
+
+@pytest.mark.parametrize(
+    ("epochs", "steps_per_epoch", "steps"), [(1, 13, 13), (0.5, 13, 6), (2, 4, 8), (0, 9, 0)]
+)
+def test_a_warm_up_in_epochs_takes_the_place_of_that_in_steps(
+    epochs: float, steps_per_epoch: int, steps: int
+) -> None:
+    recipe = Recipe(warmup_steps=196, warmup_epochs=epochs, schedule="constant")
+    warmup = recipe.n_warmup_steps(steps_per_epoch)
+    assert warmup == steps
+    factors = [recipe.lr_factor(step, 40, warmup) for step in range(40)]
+    assert factors == pytest.approx([(k + 1) / steps for k in range(steps)] + [1] * (40 - steps))
+    assert Recipe(warmup_steps=5).n_warmup_steps(steps_per_epoch) == 5
 
 
 def test_no_warm_up_starts_at_the_peak() -> None:
@@ -96,7 +138,15 @@ def test_the_factor_is_in_0_1_and_falls_after_warm_up(warmup: int, total: int) -
         {"epochs": 0},
         {"batch_size": 0},
         {"optimizer": "adam"},
-        {"schedule": "linear"},
+        {"schedule": "step"},
+        {"warmup_epochs": -1},
+        {"layer_decay": 0},
+        {"layer_decay": 1.1},
+        {"clip_grad": 0},
+        {"label_smoothing": 1.0},
+        {"holdout": 1.0},
+        {"holdout": 0.1, "patience": 0},
+        {"patience": 3},
         {"precision": "fp8"},
         {"learning_rate": 1e-3},
     ],
@@ -153,3 +203,63 @@ def test_only_what_requires_a_gradient_is_trained(optimizer: str) -> None:
     module.bias.requires_grad_(False)
     made = make_optimizer(module, Recipe(optimizer=optimizer))
     assert [p for group in made.param_groups for p in group["params"]] == [module.weight]
+
+
+# ---------------------------------------------------------------------------- groups
+
+
+def test_weight_decay_leaves_norms_and_biases_alone_if_asked() -> None:
+    """With no gradient, a matrix shrinks by 1 - lr * decay with each step of AdamW."""
+    norm_and_linear = nn.Sequential(nn.Linear(3, 3), nn.LayerNorm(3)).double()
+    with torch.no_grad():
+        for parameter in norm_and_linear.parameters():
+            parameter.fill_(2.0)
+    for everything in (True, False):
+        module = copy.deepcopy(norm_and_linear)
+        recipe = Recipe(
+            optimizer="adamw", lr=0.1, weight_decay=0.5, decay_norms_and_biases=everything
+        )
+        optimizer = make_optimizer(module, recipe)
+        for parameter in module.parameters():
+            parameter.grad = torch.zeros_like(parameter)
+        for _ in range(3):
+            optimizer.step()
+        shrunk = 2.0 * (1 - 0.1 * 0.5) ** 3
+        for name, parameter in module.named_parameters():
+            expected = shrunk if everything or name == "0.weight" else 2.0
+            assert parameter.detach().flatten().tolist() == pytest.approx(
+                [expected] * parameter.numel(), rel=1e-12
+            ), name
+
+
+@pytest.mark.parametrize("everything", [True, False])
+def test_layers_learn_at_their_scale(vit: Model, everything: bool) -> None:
+    """BEiT's rule (arXiv 2106.08254): decay ** (layers after it); the classifier learns at lr."""
+    module, decay = create(vit), 0.65
+    recipe = Recipe(
+        lr=0.02, layer_decay=decay, weight_decay=0.05, decay_norms_and_biases=everything
+    )
+    depth = {"pos_embed": 0, "patch_embed": 0, "fc_norm": 5, "head": 5}
+    depth |= {f"blocks.{k}": k + 1 for k in range(4)}
+    optimizer = make_optimizer(module, recipe)
+    names = {id(parameter): name for name, parameter in module.named_parameters()}
+    found = {}
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            found[names[id(parameter)]] = (group["lr_scale"], group["weight_decay"])
+    assert found.keys() == set(names.values())
+    for name, (scale, weight_decay) in found.items():
+        (layer,) = (number for start, number in depth.items() if name.startswith(start))
+        assert scale == pytest.approx(decay ** (5 - layer)), name
+        is_vector = dict(module.named_parameters())[name].ndim == 1
+        assert weight_decay == (0.05 if everything or not is_vector else 0.0), name
+
+
+def test_layers_of_a_resnet_learn_at_their_scale(resnet: Model) -> None:
+    module = create(resnet)
+    depth = {"conv1": 0, "bn1": 0, **{f"layer{k}": k for k in range(1, 5)}, "fc": 5}
+    names = {id(parameter): name for name, parameter in module.named_parameters()}
+    for group in make_optimizer(module, Recipe(layer_decay=0.5)).param_groups:
+        for parameter in group["params"]:
+            layer = depth[names[id(parameter)].split(".")[0]]
+            assert group["lr_scale"] == 0.5 ** (5 - layer)

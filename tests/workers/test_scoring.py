@@ -157,3 +157,38 @@ def test_wrong_class_maps_are_refused() -> None:
         map_class_ids(("n0", "n9"), SPACE)
     with pytest.raises(ValueError, match="repeat"):
         LabelSpace(("a", "a"))
+
+
+# ---------------------------------------------------------------------------- label smoothing
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.7])
+@pytest.mark.parametrize("classes", [WHOLE, SUBSET, MANY], ids=["whole", "subset", "many"])
+def test_label_smoothing_by_its_formula(
+    classes: ClassMap, smoothing: float, reduction: str
+) -> None:
+    """(1 - s) -log p(right) + s * the mean of -log p over the columns of the mask."""
+    labels = torch.tensor([2, 0, 1, 1])
+    columns = sorted({k for targets in classes.targets for k in targets})
+    p = LOGITS.double()[:, columns].softmax(dim=1)
+    losses = []
+    for row, label in zip(p, labels.tolist(), strict=True):
+        right = sum(row[columns.index(k)] for k in classes.targets[label])
+        losses.append(-(1 - smoothing) * right.log() - smoothing * row.log().mean())
+    total = torch.stack(losses).sum()
+    expected = total / 4 if reduction == "mean" else total
+    scorer = Scorer(classes, CPU)
+    found = scorer.cross_entropy(
+        scorer.select(LOGITS.double()), labels, reduction, smoothing=smoothing
+    )
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+
+
+def test_smoothing_of_a_one_to_one_map_is_the_same_by_both_formulas() -> None:
+    scorer = Scorer(SUBSET, CPU)
+    labels = torch.tensor([2, 1, 0, 1])
+    first = scorer.cross_entropy(masked(SUBSET).double(), labels, smoothing=0.3)
+    scorer.is_one_to_one = False
+    second = scorer.cross_entropy(masked(SUBSET).double(), labels, smoothing=0.3)
+    torch.testing.assert_close(second, first, rtol=1e-12, atol=1e-12)
