@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
 
 from workers import provenance
+from workers.augment import AugmentedSource
 from workers.cell import digest
 from workers.datasets import Dataset, Split, read_dataset
 from workers.errors import DataError, Problem, UserError
@@ -41,6 +42,9 @@ from workers.training_state import TrainingStates
 
 class Bench:
     """The Workbench that methods get (see `workers.methods.base`), and the way to score a model."""
+
+    watches_held_out: ClassVar[bool] = False
+    """Whether training looks at the held-out images after every epoch."""
 
     def __init__(self, job: Job, site: Site, store: Store) -> None:
         self.cell, self.job, self.site, self.store = job.cell, job, site, store
@@ -157,31 +161,33 @@ class Bench:
     def held_out_score(self, module: nn.Module) -> Score:
         dataset, images = self.downstream()
         parts = {cell.recipe["holdout"] for cell in self.cell.ancestors if cell.recipe is not None}
-        _, held_out = (
-            self._parts(images, images.labels, *parts) if len(parts) == 1 else (None, None)
-        )
-        if held_out is None:
+        if len(parts) != 1 or 0 in parts:
             message = f"the recipes of what it is made from hold out {sorted(parts)}"
             raise UserError([Problem(str(self.cell), message, "give them one holdout above 0")])
-        return evaluate(module, held_out, Scorer(dataset.classes, self.device), self.normalise)
+        _, held_out = self._split(images.labels, *parts)
+        scorer = Scorer(dataset.classes, self.device)
+        return evaluate(module, PartOf(images, held_out), scorer, self.normalise)
 
-    def _parts(
-        self, source: Batches, labels: torch.Tensor, holdout: float
-    ) -> tuple[Batches, Batches | None]:
-        """Return what is trained on and what is held out, the same for every cell of a set."""
-        if not holdout:
-            return source, None
+    def _split(self, labels: torch.Tensor, holdout: float) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return which images are trained on and which held out: the same for all cells of a set."""
         seed = int(digest([self.cell.suite, self.cell.downstream, holdout], 15), 16)
-        trained_on, held_out = split_off(labels, holdout, seed)
-        return PartOf(source, trained_on), PartOf(source, held_out)
+        return split_off(labels, holdout, seed)
 
     def train(
         self, module: nn.Module, objective: FineTuning, inputs: torch.Tensor | None = None
     ) -> None:
         dataset, images = self.downstream()
         recipe = objective.recipe(Recipe.model_validate(self.cell.recipe))
-        whole = images if inputs is None else TensorSource(inputs, images.labels)
-        source, held_out = self._parts(whole, images.labels, recipe.holdout)
+        as_they_are = images if inputs is None else TensorSource(inputs, images.labels)
+        source: Batches = as_they_are
+        held_out: Batches | None = None
+        if recipe.augment is not None:
+            seed = self.seed("augment")
+            source = AugmentedSource(images, self.transform, recipe.augment, seed)
+        if recipe.holdout:
+            trained_on_places, held_out_places = self._split(images.labels, recipe.holdout)
+            source = PartOf(source, trained_on_places)
+            held_out = PartOf(as_they_are, held_out_places)
         trainer = Trainer(
             source=source,
             held_out=held_out,
@@ -190,7 +196,7 @@ class Bench:
             recipe=recipe,
             device=self.device,
             seed=self.seed("train"),
-            micro_batches=self.job.micro_batches,
+            micro_batches=self.site.micro_batches * self.job.micro_batches,
             set_mode=objective.set_mode,
             after_step=objective.after_step,
             before_first_epoch=lambda run: self._take_up(run, objective),

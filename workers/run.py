@@ -69,18 +69,23 @@ def perform_cell(job: Job, site: Site, store: Store) -> int:
 
 
 def open_bench(job: Job, site: Site, store: Store) -> Bench:
-    """Import torch, make it deterministic, and lay out the cell's workbench."""
+    """Set torch up and lay out the cell's workbench."""
+    set_up_torch(site)
+    from workers.bench import Bench
+
+    return Bench(job, site, store)
+
+
+def set_up_torch(site: Site) -> None:
+    """Import torch and make it deterministic."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts
     import torch
-
-    from workers.bench import Bench
 
     torch.set_num_threads(site.threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.backends.cudnn.benchmark = False
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
-    return Bench(job, site, store)
 
 
 def make_model(bench: Bench) -> nn.Module:

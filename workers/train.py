@@ -72,6 +72,8 @@ class Trainer:
     """Called after each epoch, with its record."""
     held_out: Batches | None = None
     """Images that are not trained on; looked at after each epoch when the recipe has patience."""
+    watch_held_out: bool = False
+    """Whether they are looked at after each epoch in any case."""
 
     def train(self, module: nn.Module, loss: Callable[[Step], torch.Tensor]) -> list[EpochRecord]:
         """Train every parameter that requires a gradient, in place.
@@ -150,8 +152,9 @@ class Trainer:
             nn.utils.clip_grad_norm_(parameters, self.recipe.clip_grad)
 
     def _look_at_held_out(self, module: nn.Module, record: EpochRecord) -> EpochRecord:
-        """Add the held-out accuracy to an epoch's record, when the recipe needs to know it."""
-        if self.recipe.patience is None or self.held_out is None:
+        """Add the held-out accuracy to an epoch's record, when anybody needs to know it."""
+        is_wanted = self.watch_held_out or self.recipe.patience is not None
+        if self.held_out is None or not is_wanted:
             return record
         score = evaluate(module, self.held_out, self.scorer, self.normalise)
         return replace(record, held_out_correct=score.n_correct, held_out_total=score.n_total)

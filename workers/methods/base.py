@@ -89,7 +89,7 @@ class Workbench(Protocol):
         """
 
     def held_out_score(self, module: nn.Module) -> Score:
-        """Score a model on the part of the downstream set that none of the cell's parents saw.
+        """Score a model on the part of the downstream set that it and its parents never saw.
 
         Never a test set: choosing by one would make it a training set.
 
@@ -173,8 +173,10 @@ class Method(ABC):
         return ""
 
     @classmethod
-    def unsuited(cls, config: MethodConfig, recipe: Recipe) -> str:  # noqa: ARG003 (for overrides)
+    def unsuited(cls, config: MethodConfig, recipe: Recipe) -> str:  # noqa: ARG003
         """Say why this method cannot be used with a recipe; nothing when it can."""
+        if cls.shares is not None and recipe.augment is not None:
+            return "what it takes from the pre-trained model is of images without augmentation"
         return ""
 
     def assemble(self, module: nn.Module, bench: Workbench) -> nn.Module:  # noqa: ARG002
