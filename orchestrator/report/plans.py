@@ -128,7 +128,7 @@ def _totals(grid: Grid, plan: Plan, estimates: Estimates) -> list[str]:
         f"{sum(node.evaluation_images for node in todo):,} to evaluate",
         f"{_size(estimates.checkpoint_bytes(todo))} of checkpoints to come"
         + _but(estimates.without_size(todo), ", those of {} not counted: no size is known"),
-        _total_hours(estimates, todo),
+        *([_total_hours(estimates, todo)] if todo else []),
         f"store: {grid.store}",
     ]
     if plan.spared_passes:
