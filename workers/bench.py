@@ -160,9 +160,10 @@ class Bench:
 
     def held_out_score(self, module: nn.Module) -> Score:
         dataset, images = self.downstream()
-        parts = {cell.recipe["holdout"] for cell in self.cell.ancestors if cell.recipe is not None}
+        trained = (self.cell, *self.cell.ancestors)
+        parts = {cell.recipe["holdout"] for cell in trained if cell.recipe is not None}
         if len(parts) != 1 or 0 in parts:
-            message = f"the recipes of what it is made from hold out {sorted(parts)}"
+            message = f"the recipes that it is made by hold out {sorted(parts)}"
             raise UserError([Problem(str(self.cell), message, "give them one holdout above 0")])
         _, held_out = self._split(images.labels, *parts)
         scorer = Scorer(dataset.classes, self.device)
@@ -191,6 +192,7 @@ class Bench:
         trainer = Trainer(
             source=source,
             held_out=held_out,
+            watch_held_out=self.watches_held_out,
             scorer=Scorer(dataset.classes, self.device),
             normalise=self.normalise if inputs is None else self._to_device,
             recipe=recipe,
