@@ -86,11 +86,60 @@ HISTORY = pa.schema(
     ]
 )
 
-TABLES: dict[str, pa.Schema] = {"accuracy": ACCURACY, "attempts": ATTEMPTS, "history": HISTORY}
+TUNING = pa.schema(
+    [
+        # One row per trial of a search of hyper-parameters (`rib tune`), once it has ended.
+        ("search", _string),
+        ("trial", _int),  # 0 has the grid's own values
+        ("suite", _string),
+        ("suite_version", _string),
+        ("model", _string),
+        ("pretraining", _string),
+        ("downstream", _string),
+        ("method", _string),
+        ("seed", _int),
+        ("cell_id", _string),  # what it was trained as; it holds images out
+        ("configuration", _string),  # JSON: what differs from the grid's own values
+        ("hyperparameters", _string),  # JSON
+        ("recipe", _string),  # JSON
+        ("state", _string),  # done, stopped (for being behind others), diverged, failed
+        ("epochs", _int),
+        ("best_epoch", _int),  # of the highest held-out accuracy, the first of equals
+        # Of the model that training left; where it was stopped, of the last epoch.
+        ("held_out_correct", _int),
+        ("held_out_total", _int),
+        ("held_out_by_epoch", pa.list_(_int)),  # right ones after each epoch
+        ("seconds", _float),
+        ("error_kind", _string),
+        ("message", _string),
+        ("traceback", _string),
+        ("dataset_digest", _string),
+        ("transform_digest", _string),
+        ("weights_digest", _string),
+        ("host", _string),
+        ("gpu", _string),
+        ("device", _string),
+        ("torch_version", _string),
+        ("timm_version", _string),
+        ("ray_version", _string),
+        ("rib_version", _string),
+        ("git_commit", _string),
+        ("started_at", _time),
+        ("finished_at", _time),
+    ]
+)
+
+TABLES: dict[str, pa.Schema] = {
+    "accuracy": ACCURACY,
+    "attempts": ATTEMPTS,
+    "history": HISTORY,
+    "tuning": TUNING,
+}
 
 KEYS: dict[str, list[str]] = {
     "accuracy": ["cell_id", "epoch", "eval_dataset", "corruption", "severity"],
     "attempts": ["cell_id", "attempt"],
     "history": ["cell_id", "epoch"],
+    "tuning": ["search", "trial"],
 }
 """What identifies a row; a table holds one row per key."""

@@ -165,6 +165,10 @@ class Store:
     def commit_history(self, cell_id: str, rows: Sequence[Row]) -> None:
         self._commit("history", cell_id, rows)
 
+    def commit_trial(self, row: Row) -> None:
+        """Commit how a trial of a search ended, replacing what was said of it before."""
+        self._commit("tuning", f"{row['search']}.{row['trial']:05d}", [row])
+
     def _commit(self, table: str, name: str, rows: Sequence[Row], flush: bool = True) -> None:
         data = pa.Table.from_pylist(list(rows), schema=TABLES[table])
         self._write(f"{table}/{name}.parquet", data, flush)
