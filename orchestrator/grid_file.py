@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ByteSize, ConfigDict, Field, ValidationError, field_validator
 
+from orchestrator.tune_keys import ChoiceEntry, Domain, Tune
 from orchestrator.yaml_source import Document, Location
 from workers.errors import Problem, nearest
 from workers.recipe import Recipe
@@ -33,6 +34,9 @@ class Resources(_Section):
     memory: ByteSize | None = Field(None, description="host memory to reserve, such as 8GiB")
     labels: dict[str, str] = Field(default_factory=dict, description="of the nodes to run on")
     loader_workers: int = Field(0, ge=0, description="processes that decode images beside it")
+    micro_batches: int = Field(
+        1, ge=1, description="parts that a batch is cut into, gradients adding up, to save memory"
+    )
     state_seconds: float = Field(
         60.0, ge=0, description="training states are saved after an epoch, this far apart or more"
     )
@@ -106,6 +110,8 @@ class GridFile(_Section):
     accept_images: dict[str, Size] = {}
     data_manifest: NonEmpty | None = None
     throughput: dict[str, Throughput] = {}
+    tune: Tune | None = None
+    choices: list[ChoiceEntry] = []
 
 
 REQUIRED = ("name", "suite", "data_root", "models", "methods")
@@ -217,9 +223,13 @@ def _keys_at(section: type[BaseModel], location: Location) -> list[str]:
         ("resources", Resources),
         ("models", ModelEntry),
         ("throughput", Throughput),
+        ("tune", Tune),
+        ("choices", ChoiceEntry),
     ):
         if len(location) > 1 and location[0] == name:
             keys = list(nested.model_fields)
+    if location[:2] == ("tune", "space"):
+        keys = list(Domain.model_fields)
     if "transform" in location[:-1]:
         keys = list(TransformOverrides.model_fields)
     return keys

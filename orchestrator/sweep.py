@@ -163,6 +163,7 @@ def open_executor(
         data_root=str(grid.data_root),
         threads=max(1, int(resources.cpus) - resources.loader_workers),
         loader_workers=resources.loader_workers,
+        micro_batches=resources.micro_batches,
         state_seconds=resources.state_seconds,
         skip_undecodable=grid.skip_undecodable,
         accept_images=grid.accept_images,

@@ -170,7 +170,7 @@ class Bench:
         return evaluate(module, PartOf(images, held_out), scorer, self.normalise)
 
     def _split(self, labels: torch.Tensor, holdout: float) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return which images are trained on and which held out, the same for all of a set's cells."""
+        """Return which images are trained on and which are held out; cells of a set agree."""
         seed = int(digest([self.cell.suite, self.cell.downstream, holdout], 15), 16)
         return split_off(labels, holdout, seed)
 

@@ -13,6 +13,7 @@ from itertools import pairwise
 from typing import Any
 
 import torch
+from PIL.Image import Image
 from timm.data.transforms_factory import create_transform
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
@@ -82,7 +83,7 @@ class Batch:
     indices: torch.Tensor
 
 
-class _Files(TorchDataset[torch.Tensor | DataError]):
+class Files(TorchDataset[torch.Tensor | DataError]):
     """The images of splits as uint8 tensors [C, H, W]; a DataError in place of a bad one."""
 
     def __init__(self, splits: Sequence[Split], border: int, transform: Transform) -> None:
@@ -95,14 +96,21 @@ class _Files(TorchDataset[torch.Tensor | DataError]):
         return self.starts[-1]
 
     def __getitem__(self, index: int) -> torch.Tensor | DataError:
+        try:
+            pixels: torch.Tensor = self.transform(self.picture(index))
+        except DataError as error:
+            return error  # raised in a loader process, it would come back as another
+        return pixels
+
+    def picture(self, index: int) -> Image:
+        """Decode one image.
+
+        Raises:
+            DataError: when it does not decode.
+        """
         for split, (start, end) in zip(self.splits, pairwise(self.starts), strict=True):
             if index < end:
-                path = split.folder / split.files[index - start]
-                try:
-                    pixels: torch.Tensor = self.transform(decode(path, self.border))
-                except DataError as error:
-                    return error  # raised in a loader process, it would come back as another
-                return pixels
+                return decode(split.folder / split.files[index - start], self.border)
         raise IndexError(index)
 
 
@@ -121,7 +129,7 @@ class ImageSource:
         loader_workers: int = 0,
     ) -> None:
         chosen = dataset.splits if splits is None else tuple(splits)
-        self.files = _Files(chosen, dataset.border, transform)
+        self.files = Files(chosen, dataset.border, transform)
         self.labels = torch.tensor([label for split in chosen for label in split.labels])
         self.loader_workers = loader_workers
         channels, height, width = transform.input_size
@@ -153,19 +161,34 @@ class ImageSource:
         return torch.cat(list(self._decoded(parts)))
 
     def _decoded(self, parts: Iterable[torch.Tensor]) -> Iterator[torch.Tensor]:
-        # Forked loader workers deadlock under Ray (ray-project/ray 13407, 52641).
-        context = "forkserver" if self.loader_workers else None
-        loader: Iterable[torch.Tensor | DataError] = DataLoader(
-            self.files,
-            batch_sampler=(part.tolist() for part in parts),  # one at a time: C has 3.75 million
-            num_workers=self.loader_workers,
-            multiprocessing_context=context,
-            collate_fn=_stack,
-        )
-        for images in loader:
-            if isinstance(images, DataError):
-                raise images
-            yield images
+        return load_in_parts(self.files, parts, self.loader_workers)
+
+
+def load_in_parts(
+    files: TorchDataset[torch.Tensor | DataError],
+    parts: Iterable[torch.Tensor],
+    loader_workers: int,
+) -> Iterator[torch.Tensor]:
+    """Yield the images at each part's places: uint8 [B, C, H, W].
+
+    Raises:
+        DataError: with every image of a part that does not decode.
+    """
+    # Forked loader workers deadlock under Ray (ray-project/ray 13407, 52641).
+    context = "forkserver" if loader_workers else None
+    loader: Iterable[torch.Tensor | DataError] = DataLoader(
+        files,
+        batch_sampler=(part.tolist() for part in parts),  # one at a time: C has 3.75 million
+        num_workers=loader_workers,
+        multiprocessing_context=context,
+        collate_fn=_stack,
+        # Of its own: else a model's dropout would depend on whether its images were in the cache.
+        generator=torch.Generator(),
+    )
+    for images in loader:
+        if isinstance(images, DataError):
+            raise images
+        yield images
 
 
 def _stack(images: Sequence[torch.Tensor | DataError]) -> torch.Tensor | DataError:

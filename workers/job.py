@@ -23,6 +23,8 @@ class Site:
     """Evaluation sets that are scored without the images that do not decode."""
     accept_images: Mapping[str, int] = field(default_factory=dict)
     """Sets that are to have another number of images than the published one, and which."""
+    micro_batches: int = 1
+    """Parts that each batch is cut into, gradients adding up, to save memory."""
     state_seconds: float = 60.0
     """Training states are at least this far apart: what a killed try can lose, and an epoch."""
     git_commit: str = ""
@@ -38,4 +40,4 @@ class Job:
     """The evaluation sets whose rows are missing; none for a cell that others only start from."""
     attempt: int = 1
     micro_batches: int = 1
-    """Parts that each batch is cut into; raised after running out of GPU memory."""
+    """Times as many parts; raised after running out of GPU memory."""

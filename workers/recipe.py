@@ -3,9 +3,26 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Share = Annotated[float, Field(gt=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+
+
+class Augmentation(BaseModel):
+    """timm's training transform: random resized crops, flips, colours, policies."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    scale: tuple[Share, Share] = Field((0.08, 1.0), description="of a crop's area")
+    ratio: tuple[Positive, Positive] = Field((0.75, 4 / 3), description="of a crop's sides")
+    hflip: float = Field(0.5, ge=0, le=1, description="how often an image is mirrored")
+    color_jitter: float = Field(0.0, ge=0, description="of brightness, contrast and saturation")
+    policy: str | None = Field(
+        None, pattern=r"^(rand|augmix|original|v0|3a)", description="timm's name, as rand-m9-n2"
+    )
 
 
 class Recipe(BaseModel):
@@ -34,6 +51,9 @@ class Recipe(BaseModel):
     batch_size: int = Field(64, ge=1)
     precision: Literal["fp32", "bf16", "fp16"] = Field(
         "fp16", description="of the forward pass in training; evaluation is always fp32"
+    )
+    augment: Augmentation | None = Field(
+        None, description="random changes to the images that are trained on; none in the paper"
     )
     holdout: float = Field(
         0.0, ge=0, lt=1, description="part of the downstream set that is not trained on"

@@ -210,6 +210,18 @@ def test_loader_processes_deliver_the_same(tmp_path: Path, monkeypatch: pytest.M
         assert torch.equal(a.indices, b.indices)
 
 
+@pytest.mark.parametrize("loader_workers", [0, pytest.param(1, marks=pytest.mark.slow)])
+def test_decoding_does_not_touch_the_generator_that_dropout_draws_from(
+    tmp_path: Path, loader_workers: int
+) -> None:
+    source = ImageSource(dataset(tmp_path), TRANSFORM, loader_workers=loader_workers)
+    torch.manual_seed(0)
+    expected = torch.rand(3)
+    torch.manual_seed(0)
+    source.decode_all()
+    assert torch.equal(torch.rand(3), expected)
+
+
 @pytest.mark.slow
 def test_a_bad_image_in_a_loader_process_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

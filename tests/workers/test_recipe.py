@@ -37,6 +37,7 @@ def test_the_paper_s_recipe() -> None:
         "epochs": 10,
         "batch_size": 64,
         "precision": "fp16",
+        "augment": None,
         "holdout": 0.0,
         "patience": None,
     }
