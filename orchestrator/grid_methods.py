@@ -45,9 +45,23 @@ def check_recipe(
     file: GridFile, entries: Sequence[MethodEntry], document: Document, problems: list[Problem]
 ) -> None:
     """Append the methods that cannot be used with the grid's recipe."""
-    for entry in entries:
+    for entry in _with_starting_points(entries):
         if reason := entry.kind.unsuited(entry.config, file.recipe):
             problems.append(Problem(document.where(("recipe",)), f"{entry.label!r}: {reason}"))
+
+
+def _with_starting_points(entries: Sequence[MethodEntry]) -> list[MethodEntry]:
+    """Return entries and, by their defaults, the methods that they start from and do not name."""
+    found = {entry.label: entry for entry in entries}
+    waiting = list(entries)
+    while waiting:
+        entry = waiting.pop()
+        for start in entry.kind.starts_from(entry.config):
+            kind = methods().get(start)
+            if kind is not None and start not in found:
+                found[start] = MethodEntry(start, kind, kind.Config())
+                waiting.append(found[start])
+    return list(found.values())
 
 
 def _expanded(

@@ -33,9 +33,9 @@ class EMA(FineTuning):
     config: EMAConfig
 
     @classmethod
-    def unsuited(cls, config: MethodConfig, recipe: Recipe) -> str:  # noqa: ARG003
+    def unsuited(cls, config: MethodConfig, recipe: Recipe) -> str:
         if recipe.patience is None:
-            return ""
+            return super().unsuited(config, recipe)
         return "early stopping keeps the weights of one epoch, and the result is an average of all"
 
     def prepare(self, module: nn.Module, bench: Workbench) -> None:  # noqa: ARG002
