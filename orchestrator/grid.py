@@ -18,11 +18,13 @@ from orchestrator.grid_file import (
 )
 from orchestrator.grid_methods import MethodEntry, check_recipe, resolve_methods
 from orchestrator.grid_models import UNMADE, identify, resolve_models, written
+from orchestrator.grid_tune import Key, check_tune, choose, resolve_choices
 from orchestrator.paths import expand
+from orchestrator.tune_keys import ChoiceEntry, Tune
 from orchestrator.yaml_source import Document, parse_yaml, read_yaml
 from workers.cell import BASELINE, Model
 from workers.errors import Problem, UserError, nearest
-from workers.methods import methods
+from workers.methods import MethodConfig, methods
 from workers.recipe import Recipe
 from workers.suites import Suite, suites
 
@@ -54,6 +56,10 @@ class Grid:
     """Sets that are to have another number of images than the published one, and which."""
     data_manifest: Path | None = None
     """What `rib data check` wrote, if not below the data root."""
+    tune: Tune | None = None
+    """What `rib tune` searches for, and how."""
+    choices: Mapping[Key, ChoiceEntry] = field(default_factory=dict)
+    """Values that some cells have in place of the grid's."""
 
     @property
     def is_made(self) -> bool:
@@ -67,6 +73,12 @@ class Grid:
                 return entry
         kind = methods()[label]
         return MethodEntry(label, kind, kind.Config())
+
+    def settings(
+        self, model: str, downstream: str, entry: MethodEntry
+    ) -> tuple[MethodConfig, Recipe]:
+        """Return the hyper-parameters and the recipe of the cells of a model, set and method."""
+        return choose(entry, self.recipe, self.choices.get((model, downstream, entry.label)))
 
     def to_yaml(self) -> str:
         """Write the grid out in full: names for `all`, every default, absolute paths."""
@@ -94,6 +106,10 @@ class Grid:
             "throughput": {
                 name: given.model_dump(mode="json") for name, given in self.throughput.items()
             },
+            "tune": None
+            if self.tune is None
+            else self.tune.model_dump(mode="json", exclude_none=True),
+            "choices": [choice.model_dump(mode="json") for choice in self.choices.values()],
         }
         return yaml.safe_dump(value, sort_keys=False)
 
@@ -127,6 +143,8 @@ def resolve_grid(document: Document, store: str | None = None) -> Grid:
     _check_clauses(file, suite, document, problems)
     _check_throughput(file, document, problems)
     _check_accepted(file, suite, document, problems)
+    check_tune(file, entries, document, problems)
+    choices = resolve_choices(file, suite, entries, document, problems)
     if problems or suite is None or root is None or file.name is None:
         raise UserError(problems)
     return Grid(
@@ -147,6 +165,8 @@ def resolve_grid(document: Document, store: str | None = None) -> Grid:
         skip_undecodable=skipping,
         accept_images=file.accept_images,
         data_manifest=manifest,
+        tune=file.tune,
+        choices=choices,
     )
 
 

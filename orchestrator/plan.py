@@ -202,6 +202,7 @@ def _cell(
             for one in entry.kind.seeds(entry.config) or (seed,):
                 member = _cell(grid, baseline, downstream, grid.method(start), one, cells)
                 parents.append(member)
+        config, recipe = grid.settings(baseline.model.name, downstream, entry)
         cells[key] = Cell(
             suite=grid.suite.name,
             suite_version=grid.suite.version,
@@ -210,8 +211,8 @@ def _cell(
             method_version=entry.kind.version,
             label=entry.label,
             downstream=downstream,
-            hyperparameters=entry.hyperparameters,
-            recipe=grid.recipe.model_dump(mode="json") if entry.kind.trains else None,
+            hyperparameters=config.model_dump(mode="json"),
+            recipe=recipe.model_dump(mode="json") if entry.kind.trains else None,
             seed=seed,
             parents=tuple(parents),
             skip_undecodable=entry.kind.trains and downstream in grid.skip_undecodable,
@@ -260,15 +261,16 @@ def _node(cell: Cell, wanted: tuple[str, ...], grid: Grid, committed: Committed)
         wanted=wanted,
         missing=missing,
         has_weights=has_weights,
-        training_images=_n_trained_on(n_images, grid.recipe) if trains else 0,
+        training_images=_n_trained_on(n_images, cell) if trains else 0,
         evaluation_images=sum(_n_images(suite, name) for name in missing),
         training_weight=entry.kind.relative_cost,
         shared_images=n_images if trains and entry.kind.shares is not None else 0,
     )
 
 
-def _n_trained_on(n_images: int, recipe: Recipe) -> int:
+def _n_trained_on(n_images: int, cell: Cell) -> int:
     """Return the images of all epochs, without those held out; stopping early makes it fewer."""
+    recipe = Recipe.model_validate(cell.recipe)
     return (n_images - round(recipe.holdout * n_images)) * recipe.epochs
 
 

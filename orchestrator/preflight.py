@@ -12,11 +12,12 @@ from orchestrator import data_manifest
 from orchestrator.data_manifest import Manifest, SetRecord, read_manifest
 from orchestrator.grid import Grid
 from orchestrator.plan import Plan
-from workers.cell import Model
+from workers.cell import Cell, Model, canonical_json
 from workers.datasets import Dataset, read_dataset
 from workers.datasets.counts import count_problems
 from workers.decode import decode
 from workers.errors import DataError, Problem, UserError
+from workers.methods import method_of
 from workers.store import Store
 from workers.suites import Suite
 
@@ -78,9 +79,9 @@ def _needed(grid: Grid, plan: Plan, problems: list[Problem]) -> set[str]:
         names.update(node.missing)
         if node.training_images and node.cell.downstream is not None:
             names.add(node.cell.downstream)
-            entry = grid.method(node.cell.label)
-            if entry.kind.reads_id_train(entry.config):
-                readers.add(entry.label)
+            method = method_of(node.cell)
+            if method.reads_id_train(method.config):
+                readers.add(node.cell.label)
     if readers and grid.suite.id_train is not None:
         names.add(grid.suite.id_train.name)
     elif readers:
@@ -201,18 +202,20 @@ def _unfit_methods(grid: Grid, plan: Plan) -> list[Problem]:
 
     from workers.models import create
 
-    labels: dict[str, set[str]] = {}
+    variants: dict[str, dict[tuple[str, str], Cell]] = {}
     for cell_id in plan.todo:
         cell = plan.nodes[cell_id].cell
-        labels.setdefault(cell.model.name, set()).add(cell.label)
+        variant = (cell.label, canonical_json(dict(cell.hyperparameters)))
+        variants.setdefault(cell.model.name, {})[variant] = cell
     problems = []
     for model in grid.models:
         with torch.device("meta"):
             module = create(model)
-        for label in sorted(labels.get(model.name, ())):
-            entry = grid.method(label)
-            if reason := entry.kind.unfit(entry.config, module):
-                problems.append(Problem(f"method {label!r} on model {model.name!r}", reason))
+        for (label, _), cell in sorted(variants.get(model.name, {}).items()):
+            method = method_of(cell)
+            if reason := method.unfit(method.config, module):
+                problem = Problem(f"method {label!r} on model {model.name!r}", reason)
+                problems += [problem] if problem not in problems else []
     return problems
 
 

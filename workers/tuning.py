@@ -104,7 +104,7 @@ def _perform(
 ) -> None:
     """Train and score; fill in the row as things become known."""
     set_up_torch(site)
-    from workers.methods import methods
+    from workers.methods import method_of
     from workers.models import weights_digest
     from workers.trial_bench import TrialBench
 
@@ -118,8 +118,7 @@ def _perform(
     row["transform_digest"] = bench.transform.digest
     row["weights_digest"] = weights_digest(cell.model, bench.data_root)
     row["device"] = provenance.gpu_in_use() or bench.device.type
-    kind = methods()[cell.method]
-    module = kind(kind.Config.model_validate(dict(cell.hyperparameters))).build(bench)
+    module = method_of(cell).build(bench)
     score = bench.held_out_score(module)
     row.update(columns_of(bench.history))
     row["held_out_correct"], row["held_out_total"] = score.n_correct, score.n_total

@@ -5,9 +5,10 @@ from __future__ import annotations
 from functools import cache
 
 from workers import registry
+from workers.cell import Cell
 from workers.methods.base import FineTuning, Method, MethodConfig, Workbench
 
-__all__ = ["FineTuning", "Method", "MethodConfig", "Workbench", "methods"]
+__all__ = ["FineTuning", "Method", "MethodConfig", "Workbench", "method_of", "methods"]
 
 
 @cache
@@ -17,3 +18,9 @@ def methods() -> dict[str, type[Method]]:
 
     list(registry.modules_of(package))
     return dict(sorted(Method.registered.items()))
+
+
+def method_of(cell: Cell) -> Method:
+    """Return the method of a cell, with the cell's hyper-parameters."""
+    kind = methods()[cell.method]
+    return kind(kind.Config.model_validate(dict(cell.hyperparameters)))
