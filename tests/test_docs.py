@@ -1,6 +1,7 @@
 """What the documentation says of a grid's keys is what the code has."""
 
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from workers.recipe import Recipe
 
 PROJECT = Path(__file__).resolve().parents[1]
 GRIDS = (PROJECT / "docs" / "grids.md").read_text()
+METHODS = (PROJECT / "docs" / "methods.md").read_text()
 
 SECTIONS: dict[type[BaseModel], str] = {
     GridFile: "## The grid",
@@ -33,9 +35,11 @@ SECTIONS: dict[type[BaseModel], str] = {
 }
 
 
-def table_after(beginning: str, head: str = "| key | default |") -> dict[str, list[str]]:
+def table_after(
+    beginning: str, head: str = "| key | default |", page: str = GRIDS
+) -> dict[str, list[str]]:
     """Return the first table with a head after a text: first column -> the others."""
-    text = GRIDS[GRIDS.index(f"\n{beginning}") :]
+    text = page[page.index(f"\n{beginning}") :]
     table = text[text.index(head) :].split("\n\n")[0]
     rows = [re.split(r"\s*\|\s*", line.strip("| ")) for line in table.splitlines()[2:]]
     return {row[0].strip("`"): row[1:] for row in rows}
@@ -66,8 +70,46 @@ def truth(section: type[BaseModel], key: str) -> Any:
 
 def test_every_method_is_documented_with_its_hyperparameters() -> None:
     table = table_after("A method that another starts from", "| method | hyper-parameters |")
-    assert set(table) == set(methods())
-    for name, (listed, _) in table.items():
+    assert_lists_methods({name: listed for name, (listed, _) in table.items()})
+
+
+def test_every_method_has_its_equation_and_source() -> None:
+    table = table_after("θ are the weights", "| method | equation |", METHODS)
+    assert_lists_methods({name: row[2] for name, row in table.items()})
+    for name, (equation, source, _, difference) in table.items():
+        assert equation, name
+        assert difference, name
+        cited = set(re.findall(r"\d{4}\.\d{5}", source))
+        module = sys.modules[methods()[name].__module__]
+        assert cited <= set(re.findall(r"\d{4}\.\d{5}", module.__doc__ or "")), name
+
+
+def test_every_option_of_the_recipe_is_explained_with_its_default() -> None:
+    table = table_after("## The recipe", "| option | default |", METHODS)
+    assert list(table) == list(Recipe.model_fields)
+    for option, (default, meaning) in table.items():
+        assert says(default) == truth(Recipe, option), option
+        assert meaning, option
+
+
+def test_what_is_said_of_refusals_is_what_is_said() -> None:
+    """Each message that the page quotes is in the code, as far as it is fixed text."""
+    code = "".join(
+        path.read_text()
+        for folder in ("workers", "orchestrator")
+        for path in (PROJECT / folder).rglob("*.py")
+    )
+    table = table_after("Before anything runs", "| method | on or with |", METHODS)
+    assert len(table) > 5
+    for _, message in table.values():
+        for part in re.split(r"\[\.\.\.\]|-?\d+|visual-prompt", message.strip("`")):
+            assert part.strip(" ,") in code, message
+
+
+def assert_lists_methods(listed_by_name: dict[str, str]) -> None:
+    """Check that all methods are there, with the default of each hyper-parameter."""
+    assert set(listed_by_name) == set(methods())
+    for name, listed in listed_by_name.items():
         config = methods()[name].Config()
         said = [parse_yaml(one, "docs").value for one in re.findall(r"`(.*?)`", listed)]
         assert {k: v for one in said for k, v in one.items()} == config.model_dump(mode="json"), (
@@ -75,7 +117,7 @@ def test_every_method_is_documented_with_its_hyperparameters() -> None:
         )
 
 
-@pytest.mark.parametrize("example", re.findall(r"```yaml\n(.*?)```", GRIDS, re.DOTALL))
+@pytest.mark.parametrize("example", re.findall(r"```yaml\n(.*?)```", GRIDS + METHODS, re.DOTALL))
 def test_the_examples_are_parts_of_a_grid(example: str) -> None:
     document = parse_yaml(example, "docs")
     _, problems = parse_grid_file(document)

@@ -1,8 +1,9 @@
 """Linear probing: the classifier alone is trained, on features that stay as they were.
 
-The backbone is in eval mode, so that neither BatchNorm statistics nor dropout move. Images are not
-augmented, so their features are the same in every epoch: one pass of the backbone makes them, once
-for all cells of a model and set, instead of one pass per epoch.
+The backbone is in eval mode, so that neither BatchNorm statistics nor dropout move (the probe of
+Kumar et al. 2022, arXiv 2202.10054). Images are not augmented, so their features are the same in
+every epoch: one pass of the backbone makes them, once for all cells of a model and set, instead of
+one pass per epoch.
 
 The code of arXiv 2410.21582 also trains the class token, the position embedding and the norms; that
 variant is `also_train: [cls_token, pos_embed, "*norm*"]`, and costs what fine-tuning costs.
