@@ -1,4 +1,4 @@
-"""Running cells on Ray, and what Ray's errors mean. The only file on the run path that imports ray.
+"""Running cells on Ray, and what Ray's errors mean. `rib run` imports ray here and nowhere else.
 
 What this relies on (Ray 2.60): tasks with `max_retries=0` never run twice by themselves; GPU tasks
 get a new process each unless `max_calls=0`; a task without GPUs sees all of them unless
@@ -46,7 +46,7 @@ class RayExecutor:
         Raises:
             UserError: when the cluster cannot be reached, or no node has what a cell asks for.
         """
-        _connect(address, num_cpus)
+        connect(address, num_cpus)
         try:
             check_feasible(resources, ray.nodes())
             self._slots = _slots(resources, ray.cluster_resources())
@@ -92,7 +92,12 @@ class RayExecutor:
         ray.shutdown()
 
 
-def _connect(address: str | None, num_cpus: int | None) -> None:
+def connect(address: str | None, num_cpus: int | None) -> None:
+    """Start an embedded Ray on this machine, or join the cluster at `address`.
+
+    Raises:
+        UserError: when the cluster cannot be reached.
+    """
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     if not ray.is_initialized():
         # Read the environment again: ray may have been imported before it was set above, and
@@ -189,6 +194,7 @@ def classify(error: Exception) -> ErrorKind:
         exceptions.ObjectLostError: ErrorKind.NODE_LOST,
         exceptions.OwnerDiedError: ErrorKind.NODE_LOST,
         exceptions.WorkerCrashedError: ErrorKind.WORKER_CRASH,
+        exceptions.RayActorError: ErrorKind.WORKER_CRASH,
         exceptions.LocalRayletDiedError: ErrorKind.NODE_LOST,
         exceptions.OutOfDiskError: ErrorKind.STORAGE,
         exceptions.TaskCancelledError: ErrorKind.PREEMPTED,

@@ -156,9 +156,19 @@ def open_executor(
     kind: str, grid: Grid, address: str | None = None, num_cpus: int | None = None
 ) -> Executor:
     """Return an executor that has what the grid's cells ask for."""
+    if kind == "inline":
+        check_machine(grid.resources)
+        return InlineExecutor(site_of(grid))
+    from orchestrator.ray_executor import RayExecutor
+
+    return RayExecutor(site_of(grid), grid.resources, address, num_cpus)
+
+
+def site_of(grid: Grid) -> Site:
+    """Return what a worker is told of where things are, and of what it may use."""
     resources = grid.resources
     store = grid.store if "://" in grid.store else str(Path(grid.store).resolve())
-    site = Site(
+    return Site(
         store=store,
         data_root=str(grid.data_root),
         threads=max(1, int(resources.cpus) - resources.loader_workers),
@@ -169,12 +179,6 @@ def open_executor(
         accept_images=grid.accept_images,
         git_commit=git_commit(),
     )
-    if kind == "inline":
-        check_machine(resources)
-        return InlineExecutor(site)
-    from orchestrator.ray_executor import RayExecutor
-
-    return RayExecutor(site, resources, address, num_cpus)
 
 
 def check_machine(resources: Resources) -> None:

@@ -1,0 +1,250 @@
+"""Trials on Ray Tune: one experiment for all searches, so that a cluster is filled, and ASHA.
+
+Asynchronous successive halving (Li et al. 2020, arXiv 1810.05934) looks at a trial after
+`grace_epochs` epochs, and again after `reduction_factor` times as many: at each of these rungs
+only the best part of those that came so far goes on. Each search has rungs of its own: trials of
+different models, sets or methods are never compared.
+
+What this relies on (Ray 2.60): Tune is told of all trials at once and keeps nothing that is needed
+afterwards; a stopped trial ends where it reports; SIGINT is left to this process.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+# First: it sets what ray reads when it is imported.
+from orchestrator.ray_executor import check_feasible, classify, connect
+
+os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
+os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
+os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # the other one prints in spite of `verbose=0`
+
+import ray
+from ray import tune
+from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialScheduler
+
+from orchestrator.grid_file import Resources
+from orchestrator.retry import GiveUp, decide
+from orchestrator.search import Finding, Search
+from workers.job import Site
+from workers.outcome import ErrorKind
+from workers.store import Store
+from workers.tuning import Trial, run_trial
+
+EPOCH, HELD_OUT, ROW = "epoch", "held_out", "row"
+"""What a trial reports: its epoch, its held-out accuracy, and its row as it stands."""
+
+CRASHES = 2
+"""How often a trial's process may die before the trial has failed."""
+
+Observe = Callable[[Trial, Mapping[str, Any]], None]
+"""Is told of each trial that ends, with its row."""
+
+
+def run_trials(
+    trials: Sequence[Trial],
+    findings: Sequence[Finding],
+    site: Site,
+    resources: Resources,
+    observe: Observe,
+    address: str | None = None,
+    num_cpus: int | None = None,
+) -> None:
+    """Run trials and record each in the store as it ends.
+
+    Args:
+        trials: what to run.
+        findings: their searches, with the trials that have ended before.
+        site: where store and data are.
+        resources: what one trial is given.
+        observe: is told of each trial that ends.
+        address: of a Ray cluster; None for one embedded in this process.
+        num_cpus: of the embedded cluster; None for all of this machine's.
+
+    Raises:
+        UserError: when the cluster cannot be reached, or no node has what a trial asks for.
+    """
+    connect(address, num_cpus)
+    try:
+        check_feasible(resources, ray.nodes())
+        with tempfile.TemporaryDirectory(prefix="rib-tune-") as scratch:
+            _tuner(trials, findings, site, resources, observe, scratch).fit()
+    finally:
+        ray.shutdown()
+
+
+def _tuner(
+    trials: Sequence[Trial],
+    findings: Sequence[Finding],
+    site: Site,
+    resources: Resources,
+    observe: Observe,
+    scratch: str,
+) -> tune.Tuner:
+    on_worker = tune.with_parameters(
+        _trainable,
+        trials=list(trials),
+        site=replace(site, ray_version=ray.__version__),
+        has_gpu=resources.gpus > 0,
+    )
+    return tune.Tuner(
+        tune.with_resources(on_worker, bundle_of(resources)),
+        param_space={"trial": tune.grid_search(list(range(len(trials))))},
+        tune_config=tune.TuneConfig(scheduler=PerSearch(trials, findings), reuse_actors=True),
+        run_config=tune.RunConfig(
+            storage_path=scratch,
+            verbose=0,
+            failure_config=tune.FailureConfig(max_failures=CRASHES),
+            callbacks=[Recorder(trials, Store(site.store), observe)],
+        ),
+    )
+
+
+def bundle_of(resources: Resources) -> tune.PlacementGroupFactory:
+    """Return what Tune reserves for a trial."""
+    bundle = {"CPU": resources.cpus, "GPU": resources.gpus, "memory": resources.memory or 0}
+    labels = {"bundle_label_selector": [dict(resources.labels)]} if resources.labels else {}
+    asked = {name: float(amount) for name, amount in bundle.items() if amount}
+    return tune.PlacementGroupFactory([asked], **labels)
+
+
+def _trainable(
+    config: Mapping[str, Any], trials: Sequence[Trial], site: Site, has_gpu: bool
+) -> None:
+    """Run one trial on a worker, again where that may help, and record how it ended."""
+    if not has_gpu:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""  # Ray lets a process without a GPU see all of them
+
+    def report(row: dict[str, Any]) -> None:
+        accuracy = row["held_out_correct"] / row["held_out_total"]
+        tune.report({EPOCH: row["epochs"], HELD_OUT: accuracy, ROW: row})
+
+    row = _try_until_decided(trials[config["trial"]], site, report)
+    Store(site.store).commit_trial(row)
+    tune.report({ROW: row})
+
+
+def _try_until_decided(
+    trial: Trial, site: Site, report: Callable[[dict[str, Any]], None]
+) -> dict[str, Any]:
+    history: list[ErrorKind] = []
+    while True:
+        row = run_trial(trial, site, report)
+        if row.get("error_kind") is None:
+            return row
+        kind = ErrorKind(row["error_kind"])
+        decision = decide(kind, history)
+        if isinstance(decision, GiveUp):
+            return row
+        history.append(kind)
+        time.sleep(decision.delay_s)
+        parts = trial.micro_batches * decision.micro_batches_factor
+        trial = replace(trial, micro_batches=parts)
+
+
+class PerSearch(FIFOScheduler):
+    """Halves each search's trials among themselves."""
+
+    def __init__(self, trials: Sequence[Trial], findings: Sequence[Finding]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.trials = trials
+        self.searches = {finding.search.search_id: finding.search for finding in findings}
+        self.rungs = {finding.search.search_id: rungs_of(finding) for finding in findings}
+
+    def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
+        mine = self.trials[trial.config["trial"]]
+        self.rungs[mine.search].on_trial_add(tune_controller, trial)
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        mine = self.trials[trial.config["trial"]]
+        if not _is_on_the_way(self.searches[mine.search], result):
+            return str(TrialScheduler.CONTINUE)
+        action = self.rungs[mine.search].on_trial_result(tune_controller, trial, result)
+        # The grid's own values are what the others are compared with: they run to the end.
+        return str(TrialScheduler.CONTINUE if mine.number == 0 else action)
+
+
+def rungs_of(finding: Finding) -> FIFOScheduler:
+    """Return the rungs of a search, with what earlier trials got on them."""
+    search = finding.search
+    if search.tune.grace_epochs >= search.epochs:
+        return FIFOScheduler()
+    rungs = AsyncHyperBandScheduler(
+        time_attr=EPOCH,
+        metric=HELD_OUT,
+        mode="max",
+        max_t=search.epochs,
+        grace_period=search.tune.grace_epochs,
+        reduction_factor=search.tune.reduction_factor,
+        stop_last_trials=False,
+    )
+    controller: Any = None  # is not asked anything
+    for row in finding.rows:
+        earlier: Any = SimpleNamespace(trial_id=f"{search.search_id}.{row['trial']}")
+        rungs.on_trial_add(controller, earlier)
+        for epoch, correct in enumerate(row["held_out_by_epoch"] or [], start=1):
+            result = {EPOCH: epoch, HELD_OUT: correct / row["held_out_total"]}
+            if _is_on_the_way(search, result):
+                rungs.on_trial_result(controller, earlier, result)
+    return rungs
+
+
+def _is_on_the_way(search: Search, result: Mapping[str, Any]) -> bool:
+    """Whether a report is of an epoch with others to come: stopping after the last spares none."""
+    return EPOCH in result and result[EPOCH] < search.epochs
+
+
+class Recorder(tune.Callback):
+    """Records the trials that cannot do it themselves: those stopped, and those that died."""
+
+    def __init__(self, trials: Sequence[Trial], store: Store, observe: Observe) -> None:
+        self.trials, self.store, self.observe = trials, store, observe
+        self.rows: dict[int, dict[str, Any]] = {}
+
+    def on_trial_result(
+        self,
+        iteration: int,  # noqa: ARG002
+        trials: Any,  # noqa: ARG002
+        trial: Any,
+        result: dict[str, Any],
+        **info: Any,  # noqa: ARG002
+    ) -> None:
+        self.rows[trial.config["trial"]] = result[ROW]
+
+    def on_trial_complete(
+        self,
+        iteration: int,  # noqa: ARG002
+        trials: Any,  # noqa: ARG002
+        trial: Any,
+        **info: Any,  # noqa: ARG002
+    ) -> None:
+        row = self.rows[trial.config["trial"]]
+        if row["state"] == "stopped":
+            self.store.commit_trial(row)
+        self.observe(self.trials[trial.config["trial"]], row)
+
+    def on_trial_error(
+        self,
+        iteration: int,  # noqa: ARG002
+        trials: Any,  # noqa: ARG002
+        trial: Any,
+        **info: Any,  # noqa: ARG002
+    ) -> None:
+        mine = self.trials[trial.config["trial"]]
+        error = trial.get_pickled_error() or RuntimeError(trial.get_error())
+        row = {
+            **mine.row(),
+            **self.rows.get(trial.config["trial"], {}),
+            "state": "failed",
+            "error_kind": str(classify(error)),
+            "message": f"{type(error).__name__}: {error}",
+        }
+        self.store.commit_trial(row)
+        self.observe(mine, row)
