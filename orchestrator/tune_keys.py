@@ -119,6 +119,7 @@ class ChoiceEntry(_Section):
     method: NonEmpty = Field(description="by its name in the grid")
     recipe: dict[str, Any] = Field(default_factory=dict, description="keys of the recipe")
     hyperparameters: dict[str, Any] = Field(default_factory=dict, description="of the method")
+    source: str | None = Field(None, description="where they come from, in words")
 
     @property
     def key(self) -> tuple[str, str, str]:

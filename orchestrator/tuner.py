@@ -110,7 +110,9 @@ def _tuner(
 def bundle_of(resources: Resources) -> tune.PlacementGroupFactory:
     """Return what Tune reserves for a trial."""
     bundle = {"CPU": resources.cpus, "GPU": resources.gpus, "memory": resources.memory or 0}
-    labels = {"bundle_label_selector": [dict(resources.labels)]} if resources.labels else {}
+    labels: dict[str, Any] = {}
+    if resources.labels:
+        labels["bundle_label_selector"] = [dict(resources.labels)]
     asked = {name: float(amount) for name, amount in bundle.items() if amount}
     return tune.PlacementGroupFactory([asked], **labels)
 

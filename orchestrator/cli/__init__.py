@@ -12,7 +12,7 @@ from typing import NoReturn
 
 import typer
 
-from orchestrator.cli import data, grids, models, results
+from orchestrator.cli import data, grids, models, results, tune
 from orchestrator.cli.printing import tell
 from workers.errors import UserError
 
@@ -27,6 +27,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(grids.app)
+app.add_typer(tune.app)
 app.add_typer(results.app)
 app.add_typer(data.app, name="data")
 app.add_typer(models.app, name="models")

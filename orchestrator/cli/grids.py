@@ -103,7 +103,7 @@ def run(
     as_json: JsonOption = False,
 ) -> None:
     """Run what is missing of a grid, and print the leaderboard."""
-    loaded = _acknowledging(load(grid, store), acknowledge)
+    loaded = acknowledging(load(grid, store), acknowledge)
     options = RunOptions(executor, address, cpus, canary, mixed_data)
     _run(loaded, _parse_only(only, loaded), options, as_json)
 
@@ -120,7 +120,7 @@ def resume(
     as_json: JsonOption = False,
 ) -> None:
     """Go on with the grid of a store; needs nothing but the store."""
-    loaded = _acknowledging(load_stored(store), acknowledge)
+    loaded = acknowledging(load_stored(store), acknowledge)
     _run(loaded, None, RunOptions(executor, address, cpus, canary, mixed_data), as_json)
 
 
@@ -167,7 +167,8 @@ def load_stored(store: str) -> Grid:
     return stored_grid(Store(store))
 
 
-def _acknowledging(grid: Grid, clauses: list[str] | None) -> Grid:
+def acknowledging(grid: Grid, clauses: list[str] | None) -> Grid:
+    """Return a grid with the clauses that the command line acknowledges."""
     from orchestrator.grid import with_acknowledged
 
     return with_acknowledged(grid, clauses or [])
