@@ -277,6 +277,16 @@ def decoders(n: int) -> Iterator[Executor]:
         pool.shutdown(cancel_futures=True)
 
 
+@contextmanager
+def _ctrl_c_held_back() -> Iterator[None]:
+    """Start processes that Ctrl-C does not reach, not even while they are still importing."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # children inherit it
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _end_with_parent() -> None:
     """Leave Ctrl-C to the parent process, and end when it is killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -295,9 +305,10 @@ def _completed(pool: Executor, work: Iterable[Work]) -> Iterator[Piece]:
     waiting = iter(work)
     running: set[Future[Piece]] = set()
     while True:
-        running |= {
-            pool.submit(decode_piece, one) for one in islice(waiting, _AHEAD - len(running))
-        }
+        with _ctrl_c_held_back():
+            running |= {
+                pool.submit(decode_piece, one) for one in islice(waiting, _AHEAD - len(running))
+            }
         if not running:
             return
         done, running = wait(running, return_when=FIRST_COMPLETED)

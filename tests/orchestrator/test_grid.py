@@ -143,6 +143,7 @@ def test_what_a_grid_leaves_out(load: Load) -> None:
         "epochs": 10,
         "batch_size": 64,
         "precision": "fp16",
+        "augment": None,
         "holdout": 0.0,
         "patience": None,
     }
