@@ -91,10 +91,7 @@ class Grid:
                 for entry, model in zip(self.entries, self.models, strict=True)
             ],
             "downstream": list(self.downstream),
-            "methods": [
-                {"name": entry.label, "method": entry.kind.name, **entry.hyperparameters}
-                for entry in self.methods
-            ],
+            "methods": [entry.written() for entry in self.methods],
             "seeds": list(self.seeds),
             "recipe": self.recipe.model_dump(mode="json"),
             "evaluate": list(self.evaluate),

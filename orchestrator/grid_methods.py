@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import Any
 
 from orchestrator.grid_file import GridFile, validate
@@ -20,10 +21,21 @@ class MethodEntry:
     label: str
     kind: type[Method]
     config: MethodConfig
+    only_models: tuple[str, ...] = ()
+    """Shell patterns of the models that the grid asks for it on; none for all of them."""
 
     @property
     def hyperparameters(self) -> dict[str, Any]:
         return self.config.model_dump(mode="json")
+
+    def is_for(self, model: str) -> bool:
+        """Whether the grid asks for this method on a model."""
+        return not self.only_models or any(fnmatchcase(model, p) for p in self.only_models)
+
+    def written(self) -> dict[str, Any]:
+        """Return the entry as a grid file has it, every default written out."""
+        only = {"only_models": list(self.only_models)} if self.only_models else {}
+        return {"name": self.label, "method": self.kind.name, **only, **self.hyperparameters}
 
 
 def resolve_methods(
@@ -33,7 +45,7 @@ def resolve_methods(
     entries: list[tuple[int, MethodEntry]] = []
     for index, raw in enumerate(file.methods or ()):
         for one in _expanded(raw, index, document, problems):
-            entry = _method(one, index, document, problems)
+            entry = _method(one, file, index, document, problems)
             if entry is not None:
                 entries.append((index, entry))
     _check_distinct(entries, document, problems)
@@ -81,7 +93,11 @@ def _expanded(
 
 
 def _method(
-    raw: dict[str, Any], index: int, document: Document, problems: list[Problem]
+    raw: dict[str, Any],
+    file: GridFile,
+    index: int,
+    document: Document,
+    problems: list[Problem],
 ) -> MethodEntry | None:
     where = document.where(("methods", index))
     name, label = raw.get("method"), raw.get("name", raw.get("method"))
@@ -97,10 +113,27 @@ def _method(
     if label != name and label in methods():
         message = f"{label!r} is the name of another method than {name!r}"
         problems.append(Problem(where, message, "choose a name of its own"))
-    given = {key: value for key, value in raw.items() if key not in ("name", "method")}
+    own = ("name", "method", "only_models")
+    given = {key: value for key, value in raw.items() if key not in own}
     kind = methods()[name]
     config = validate(kind.Config, given, document, ("methods", index), problems)
-    return None if config is None else MethodEntry(label, kind, config)
+    only = _only_models(raw.get("only_models", []), file, index, document, problems)
+    return None if config is None else MethodEntry(label, kind, config, only)
+
+
+def _only_models(
+    patterns: Any, file: GridFile, index: int, document: Document, problems: list[Problem]
+) -> tuple[str, ...]:
+    where = document.where(("methods", index, "only_models"))
+    if not isinstance(patterns, list) or not all(isinstance(one, str) for one in patterns):
+        problems.append(Problem(where, "should be a list of models' names or patterns of them"))
+        return ()
+    names = [entry.name for entry in file.models or ()]
+    for pattern in patterns:
+        if names and not any(fnmatchcase(name, pattern) for name in names):
+            message = f"{pattern!r} is the name of no model of this grid"
+            problems.append(Problem(where, message, nearest(pattern, names)))
+    return tuple(patterns)
 
 
 def _check_distinct(

@@ -166,7 +166,7 @@ def expand(grid: Grid) -> Iterator[Cell]:
         yield baseline
         for downstream in grid.downstream:
             for entry in grid.methods:
-                if entry.kind.name != BASELINE:
+                if entry.kind.name != BASELINE and entry.is_for(model.name):
                     pools_seeds = bool(entry.kind.seeds(entry.config))
                     for seed in grid.seeds[:1] if pools_seeds else grid.seeds:
                         yield _cell(grid, baseline, downstream, entry, seed, cells)

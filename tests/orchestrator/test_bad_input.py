@@ -327,6 +327,16 @@ GRIDS = [
         },
     ),
     Case(
+        "a method for a model that is not in the grid",
+        [":6: methods[0].only_models: 'vit*' is the name of no model of this grid"],
+        {"methods": "[{method: ft, only_models: ['vit*']}]"},
+    ),
+    Case(
+        "a method for something else than names of models",
+        [":6: methods[0].only_models: should be a list of models' names or patterns of them"],
+        {"methods": "[{method: ft, only_models: 3}]"},
+    ),
+    Case(
         "a soup of one",
         [":6: methods[0]: a soup needs at least two members"],
         {"methods": "[{method: soup, members: [ft]}]"},

@@ -7,8 +7,8 @@ from typing import Any
 
 import yaml
 
-from orchestrator.grid import Grid, load_grid
-from orchestrator.plan import Plan, make_plan
+from orchestrator.grid import Grid, load_grid, load_stored_grid
+from orchestrator.plan import Plan, expand, make_plan
 from workers.cell import Cell
 from workers.store import Committed
 
@@ -85,6 +85,26 @@ def test_passes_of_the_pretrained_model_are_counted_once(tmp_path: Path) -> None
     )
     features, logits = 2 * 2 * 4 * 150 - 150, 2 * 2 * 4 * 150 - 150
     assert plan.spared_passes == features + logits
+
+
+def test_a_method_is_for_the_models_that_it_names(tmp_path: Path) -> None:
+    plan = plan_of(
+        tmp_path,
+        models=["vit_digits", "resnet_digits"],
+        methods=["ft", {"method": "lora", "only_models": ["vit*"]}],
+    )
+    assert [cell.model.name for cell in cells(plan, "lora")] == ["vit_digits"]
+    assert len(cells(plan, "ft")) == 2
+
+
+def test_a_stored_grid_keeps_which_models_a_method_is_for(tmp_path: Path) -> None:
+    grid = grid_of(
+        tmp_path,
+        models=["vit_digits", "resnet_digits"],
+        methods=["ft", {"method": "lora", "only_models": ["vit*"]}],
+    )
+    again = load_stored_grid(grid.to_yaml(), grid.store)
+    assert [cell.cell_id for cell in expand(again)] == [cell.cell_id for cell in expand(grid)]
 
 
 def test_nothing_is_spared_where_nothing_is_shared(tmp_path: Path) -> None:
