@@ -11,7 +11,6 @@ from functools import cached_property
 
 from orchestrator.grid import Grid, MethodEntry
 from workers.cell import BASELINE, Cell, Model
-from workers.methods import methods
 from workers.recipe import Recipe
 from workers.store import Committed
 from workers.suites import Suite
@@ -39,8 +38,10 @@ class Node:
     """Images of the missing evaluation sets."""
     training_weight: float = 1.0
     """Cost of training on an image by this method, with plain fine-tuning as 1."""
+    shared_pass: str | None = None
+    """What training takes from one pass of the pre-trained model that other cells use, too."""
     shared_images: int = 0
-    """Images of the one pass of the pre-trained model that training makes use of, if it does."""
+    """Images of that pass, if there is one."""
 
     @property
     def is_prerequisite(self) -> bool:
@@ -100,8 +101,8 @@ class Plan:
             node = self.nodes[cell_id]
             if node.shared_images:
                 asked += node.training_images
-                cell, kind = node.cell, methods()[node.cell.method]
-                shared[cell.model.name, cell.downstream, kind.shares] = node.shared_images
+                key = (node.cell.model.name, node.cell.downstream, node.shared_pass)
+                shared[key] = node.shared_images
         return asked - sum(shared.values())
 
     @property
@@ -256,6 +257,7 @@ def _node(cell: Cell, wanted: tuple[str, ...], grid: Grid, committed: Committed)
     entry = grid.method(cell.label)
     trains = cell.downstream is not None and entry.kind.trains and not has_weights
     n_images = _n_images(suite, cell.downstream)
+    shared_pass = entry.kind.shared_pass(entry.config)
     return Node(
         cell=cell,
         wanted=wanted,
@@ -263,8 +265,9 @@ def _node(cell: Cell, wanted: tuple[str, ...], grid: Grid, committed: Committed)
         has_weights=has_weights,
         training_images=_n_trained_on(n_images, cell) if trains else 0,
         evaluation_images=sum(_n_images(suite, name) for name in missing),
-        training_weight=entry.kind.relative_cost,
-        shared_images=n_images if trains and entry.kind.shares is not None else 0,
+        training_weight=entry.kind.cost(entry.config),
+        shared_pass=shared_pass,
+        shared_images=n_images if trains and shared_pass is not None else 0,
     )
 
 

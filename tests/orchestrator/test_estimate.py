@@ -223,21 +223,28 @@ def test_the_paper_s_grid_is_planned_without_data_weights_or_torch(
     assert not modules & HEAVY
     plan = json.loads(out)
     trained = {"ft", "lp", "lp-ft", "visual-prompt", "l2sp", "ewc", "lwf"}
-    assert {c["method"] for c in plan["todo"]} == trained | {"pretrained", "wise-ft", "soup"}
-    n_methods = {"trained": 7, "all": 9}
+    of_vits = {"lora", "lp-paper", "lora-paper"}
+    others = {"pretrained", "wise-ft", "soup"}
+    assert {c["method"] for c in plan["todo"]} == trained | of_vits | others
+    assert {c["model"] for c in plan["todo"] if c["method"] in of_vits} == {
+        c["model"] for c in plan["todo"] if c["model"].startswith("vit_")
+    }
+    n_vits = 16
+    n_trained, n_all = 8 * (19 * 7 + n_vits * 3), 8 * (19 * 9 + n_vits * 3)
     every, tuned_on = sum(PUBLISHED.values()), sum(PUBLISHED.values()) - PUBLISHED["imagenet-1k"]
-    assert plan["cells"] == 19 * (1 + 8 * n_methods["all"])
+    assert plan["cells"] == 19 + n_all
     made_from = {"soup": ("ft", "l2sp", "lwf"), "lp-ft": ("lp",), "wise-ft": ("ft",)}
     assert plan["edges"] == 19 * 8 * sum(map(len, made_from.values()))
     assert plan["prerequisites"] == 0
-    assert plan["training_images"] == 19 * n_methods["trained"] * 10 * tuned_on
+    assert plan["training_images"] == n_trained // 8 * 10 * tuned_on
     assert plan["evaluation_images"] == plan["cells"] * every
     parameters = suites()["imagenet-rib"].parameters
-    assert plan["checkpoint_bytes"] == 8 * n_methods["all"] * 4 * sum(parameters.values())
+    of_each = {name: 12 if name.startswith("vit_") else 9 for name in parameters}
+    assert plan["checkpoint_bytes"] == 8 * 4 * sum(of_each[k] * n for k, n in parameters.items())
     assert plan["device_hours"] is None
     assert len(plan["device_hours_unknown_of"]) == 19
     assert [(c["name"], c["cells"], c["acknowledged"]) for c in plan["clauses"]] == [
-        ("objectnet-no-tuning-clause", 19 * n_methods["trained"], False)
+        ("objectnet-no-tuning-clause", n_trained // 8, False)
     ]
     assert not list(tmp_path.iterdir())
 

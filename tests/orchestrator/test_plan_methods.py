@@ -87,6 +87,14 @@ def test_passes_of_the_pretrained_model_are_counted_once(tmp_path: Path) -> None
     assert plan.spared_passes == features + logits
 
 
+def test_a_probe_that_trains_more_than_the_head_costs_what_fine_tuning_does(tmp_path: Path) -> None:
+    probe = {"name": "lp-more", "method": "lp", "also_train": ["*norm*"]}
+    plan = plan_of(tmp_path, methods=["ft", "lp", probe], recipe={"epochs": 4})
+    cost = {node.cell.label: node.cost for node in plan.nodes.values()}
+    assert cost["lp"] < cost["lp-more"] == cost["ft"]
+    assert plan.spared_passes == 3 * 150
+
+
 def test_a_method_is_for_the_models_that_it_names(tmp_path: Path) -> None:
     plan = plan_of(
         tmp_path,

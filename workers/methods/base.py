@@ -119,9 +119,9 @@ class Method(ABC):
     trains: ClassVar[bool] = False
     """Whether the recipe and the seed decide its numbers."""
     relative_cost: ClassVar[float] = 0.0
-    """Cost of training on an image, with plain fine-tuning as 1."""
+    """What `cost` says, unless its configuration matters."""
     shares: ClassVar[str | None] = None
-    """What it takes from the pre-trained model's one pass over the set, for all of its epochs."""
+    """What `shared_pass` says, unless its configuration matters."""
 
     keeps_architecture: ClassVar[bool] = True
     """Whether its weights fit the pre-trained model's own architecture, as soups need them to."""
@@ -150,6 +150,16 @@ class Method(ABC):
         return ()
 
     @classmethod
+    def cost(cls, config: MethodConfig) -> float:  # noqa: ARG003 (for overrides)
+        """Return the cost of training on an image, with plain fine-tuning as 1."""
+        return cls.relative_cost
+
+    @classmethod
+    def shared_pass(cls, config: MethodConfig) -> str | None:  # noqa: ARG003 (for overrides)
+        """Return what it takes from the pre-trained model's one pass over the set, if it does."""
+        return cls.shares
+
+    @classmethod
     def seeds(cls, config: MethodConfig) -> tuple[int, ...]:  # noqa: ARG003 (for overrides)
         """Return the seeds of the cells that this one starts from; none for its own seed.
 
@@ -173,9 +183,9 @@ class Method(ABC):
         return ""
 
     @classmethod
-    def unsuited(cls, config: MethodConfig, recipe: Recipe) -> str:  # noqa: ARG003
+    def unsuited(cls, config: MethodConfig, recipe: Recipe) -> str:
         """Say why this method cannot be used with a recipe; nothing when it can."""
-        if cls.shares is not None and recipe.augment is not None:
+        if cls.shared_pass(config) is not None and recipe.augment is not None:
             return "what it takes from the pre-trained model is of images without augmentation"
         return ""
 

@@ -48,6 +48,16 @@ class LinearProbe(FineTuning):
         strays = [p for p in config.also_train if not matching(module, [p])]
         return f"no parameter matches also_train {strays}" if strays else ""
 
+    @classmethod
+    def cost(cls, config: MethodConfig) -> float:
+        assert isinstance(config, LinearProbeConfig)
+        return 1.0 if config.also_train else cls.relative_cost
+
+    @classmethod
+    def shared_pass(cls, config: MethodConfig) -> str | None:
+        assert isinstance(config, LinearProbeConfig)
+        return None if config.also_train else cls.shares
+
     def build(self, bench: Workbench) -> nn.Module:
         if self.config.also_train:
             return super().build(bench)
