@@ -74,9 +74,10 @@ def _note(row: ModelFile) -> str:
 
 
 def _table(rows: Iterable[ModelFile]) -> Table:
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    table = Table(title="weights on this machine")
+    table = Table(title="weights on this machine", title_justify="left", box=SIMPLE_HEAD)
     for column in ("model", "weights", "file", "MB", "sha256"):
         table.add_column(column, overflow="fold", justify="right" if column == "MB" else "left")
     for row in rows:
