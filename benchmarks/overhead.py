@@ -32,7 +32,8 @@ from orchestrator.grid import Grid, MethodEntry
 from orchestrator.grid_file import ModelEntry, Resources
 from orchestrator.plan import make_plan
 from orchestrator.ray_executor import RayExecutor
-from orchestrator.sweep import close_stale_attempts, take_up
+from orchestrator.session import close_stale_attempts
+from orchestrator.sweep import take_up
 from workers.cell import Model
 from workers.job import Job, Site
 from workers.labels import LabelSpace

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import heapq
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from graphlib import TopologicalSorter
+from typing import Protocol
 
 from orchestrator.executor import Executor, Job, Outcome
 from orchestrator.plan import Node, Plan
@@ -27,13 +28,57 @@ class Event:
     """Something happened to a cell; for progress displays."""
 
     kind: str
-    """`submitted`, `done`, `retry`, `failed` or `blocked`."""
+    """`submitted`, `done`, `retry`, `stopped`, `failed` or `blocked`."""
     node: Node
     outcome: Outcome | None = None
     detail: str = ""
 
 
 Observer = Callable[[Event], None]
+
+
+class Steering(Protocol):
+    """What steers a driver from outside."""
+
+    @property
+    def poll_s(self) -> float | None:
+        """How often to look here while cells run, in seconds; None: only when one has ended."""
+
+    def check(self) -> None:
+        """Raise what ends the driver at once, before it writes to the store."""
+
+    def look_again(self) -> None:
+        """Find out now, at some cost, what `check` is to say."""
+
+    def may_start(self, in_flight: Iterable[Job]) -> bool:
+        """Whether there is room for another cell beside these."""
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether to start no more cells, and end when those that run have ended."""
+
+    @property
+    def is_out_of_time(self) -> bool:
+        """Whether to end although cells still run."""
+
+
+class Unsteered:
+    """Lets a driver run to its end."""
+
+    poll_s: float | None = None
+    is_draining = False
+    is_out_of_time = False
+
+    def check(self) -> None: ...
+
+    def look_again(self) -> None: ...
+
+    def may_start(self, in_flight: Iterable[Job]) -> bool:  # noqa: ARG002
+        return True
+
+
+Finish = Callable[[str], str]
+"""Is told of each cell that is done; returns what went wrong with what is to follow."""
 
 
 @dataclass
@@ -60,6 +105,8 @@ class Driver:
         store: Store,
         observe: Observer = lambda _: None,
         attempts: dict[str, int] | None = None,
+        *,
+        steering: Steering | None = None,
     ) -> None:
         """Prepare a run.
 
@@ -69,14 +116,20 @@ class Driver:
             store: where the workers commit.
             observe: is told of everything that happens.
             attempts: how many tries each cell has had in earlier runs.
+            steering: what may hold the driver or end it.
         """
+        self.steering = steering or Unsteered()
+        self.on_done: Finish = lambda _: ""
+        """Is told of each cell that is done, once its rows are sealed."""
+        self.priority: Mapping[str, float] = plan.priority
+        """Which of the ready cells goes first: the highest."""
         self.plan, self.executor, self.store, self.observe = plan, executor, store, observe
         self.summary = Summary()
         self._attempts = dict(attempts or {})
         self._history: dict[str, list[ErrorKind]] = {}
         self._ready: list[tuple[float, str]] = []
         self._delayed: list[tuple[float, str, Job]] = []
-        self._in_flight = 0
+        self._in_flight: dict[str, Job] = {}
         self._sorter: TopologicalSorter[str] = TopologicalSorter(
             {cell_id: plan.waits_for(cell_id) for cell_id in plan.todo}
         )
@@ -85,14 +138,22 @@ class Driver:
         """Run everything that is to do, and return how each cell ended."""
         self._sorter.prepare()
         self._take_ready()
-        while self._ready or self._delayed or self._in_flight:
-            self._submit_ready()
+        while self._goes_on:
+            self.steering.check()
+            if not self.steering.is_draining:
+                self._submit_ready()
             self._take_finished()
         return self.summary
 
+    @property
+    def _goes_on(self) -> bool:
+        if self.steering.is_draining:
+            return bool(self._in_flight) and not self.steering.is_out_of_time
+        return bool(self._ready or self._delayed or self._in_flight)
+
     def _take_ready(self) -> None:
         for cell_id in self._sorter.get_ready():
-            heapq.heappush(self._ready, (-self.plan.priority[cell_id], cell_id))
+            heapq.heappush(self._ready, (-self.priority[cell_id], cell_id))
 
     def _submit_ready(self) -> None:
         now = time.monotonic()
@@ -105,39 +166,52 @@ class Driver:
 
     @property
     def _has_room(self) -> bool:
-        return self._in_flight < self.executor.capacity
+        """Whether another cell may be submitted."""
+        is_full = len(self._in_flight) >= self.executor.capacity
+        return not is_full and self.steering.may_start(self._in_flight.values())
 
     def _submit(self, job: Job) -> None:
         self._attempts[job.cell.cell_id] = job.attempt
         self.executor.submit(job)
-        self._in_flight += 1
+        self._in_flight[job.cell.cell_id] = job
         self._tell("submitted", job.cell.cell_id)
 
     def _take_finished(self) -> None:
-        timeout = None
-        if self._delayed and self._has_room:
-            timeout = max(0.0, self._delayed[0][0] - time.monotonic())
+        timeout = self._patience()
         if not self._in_flight:
             time.sleep(timeout or 0.0)
             return
         finished = self.executor.wait_any(timeout)
         if finished is not None:
-            self._in_flight -= 1
+            self.steering.check()
+            del self._in_flight[finished[0].cell.cell_id]
             self._settle(*finished)
+
+    def _patience(self) -> float | None:
+        """Return how long to wait for a cell to end before looking round; None: until one does."""
+        waits = [] if self.steering.poll_s is None else [self.steering.poll_s]
+        if self._delayed and self._has_room:
+            waits.append(max(0.0, self._delayed[0][0] - time.monotonic()))
+        return min(waits, default=None)
 
     def _settle(self, job: Job, outcome: Outcome) -> None:
         """File how a try ended, and decide what comes of it."""
         cell_id = job.cell.cell_id
         trouble = "" if outcome.recorded else self._record(job, outcome)
         if outcome.error is None:
-            trouble = trouble or self._seal(job)
+            trouble = trouble or self._seal(job) or self.on_done(cell_id)
             self.summary.done.append(cell_id)
             self._sorter.done(cell_id)
             self._take_ready()
             self._tell("done", cell_id, outcome, trouble)
             return
-        decision = decide(outcome.error, self._history.setdefault(cell_id, []))
-        self._history[cell_id].append(outcome.error)
+        if outcome.error is ErrorKind.PREEMPTED and self.steering.is_draining:
+            if outcome.seconds:  # else it never started
+                self._tell("stopped", cell_id, outcome)
+            return
+        kind = self._kind_of(outcome.error)
+        decision = decide(kind, self._history.setdefault(cell_id, []))
+        self._history[cell_id].append(kind)
         if isinstance(decision, GiveUp):
             self._fail(cell_id, outcome, "; ".join(filter(None, (decision.reason, trouble))))
             return
@@ -148,6 +222,14 @@ class Driver:
         )
         heapq.heappush(self._delayed, (time.monotonic() + decision.delay_s, cell_id, again))
         self._tell("retry", cell_id, outcome, f"in {decision.delay_s:.0f} s")
+
+    def _kind_of(self, error: ErrorKind) -> ErrorKind:
+        """Return what a failure counts as: a cell is not to blame for a disk that is full."""
+        if error is ErrorKind.STORAGE and not self.steering.may_start(self._in_flight.values()):
+            return ErrorKind.PREEMPTED
+        if error is ErrorKind.PREEMPTED:
+            self.steering.look_again()  # cells are stopped, too, when a driver's place is taken
+        return error
 
     def _record(self, job: Job, outcome: Outcome) -> str:
         """Say in the store how a try ended whose worker could not say so itself.

@@ -11,6 +11,7 @@ import yaml
 
 from orchestrator.grid_file import (
     GridFile,
+    Keep,
     ModelEntry,
     Resources,
     Throughput,
@@ -60,6 +61,10 @@ class Grid:
     """What `rib tune` searches for, and how."""
     choices: Mapping[Key, ChoiceEntry] = field(default_factory=dict)
     """Values that some cells have in place of the grid's."""
+    keep: Keep = "all"
+    """Which checkpoints stay once they are needed no longer."""
+    min_free: int = 2**30
+    """Bytes of the store's disk that are to stay free."""
 
     @property
     def is_made(self) -> bool:
@@ -107,6 +112,8 @@ class Grid:
             if self.tune is None
             else self.tune.model_dump(mode="json", exclude_none=True),
             "choices": [choice.model_dump(mode="json") for choice in self.choices.values()],
+            "keep": self.keep,
+            "min_free": int(self.min_free),
         }
         return yaml.safe_dump(value, sort_keys=False)
 
@@ -164,6 +171,8 @@ def resolve_grid(document: Document, store: str | None = None) -> Grid:
         data_manifest=manifest,
         tune=file.tune,
         choices=choices,
+        keep=file.keep,
+        min_free=file.min_free,
     )
 
 

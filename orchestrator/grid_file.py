@@ -13,6 +13,8 @@ from workers.errors import Problem, nearest
 from workers.recipe import Recipe
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$")]
+Keep = Literal["needed", "all", "none"]
+"""Which checkpoints stay: see `orchestrator.keep`."""
 SectionT = TypeVar("SectionT", bound=BaseModel)
 
 NonEmpty = Annotated[str, Field(min_length=1)]
@@ -112,6 +114,8 @@ class GridFile(_Section):
     throughput: dict[str, Throughput] = {}
     tune: Tune | None = None
     choices: list[ChoiceEntry] = []
+    keep: Keep = "all"
+    min_free: ByteSize = ByteSize(2**30)
 
 
 REQUIRED = ("name", "suite", "data_root", "models", "methods")

@@ -53,6 +53,11 @@ class Node:
         return self.cell.recipe is not None and not self.has_weights
 
     @property
+    def trains_again(self) -> bool:
+        """Whether it would tune weights that were there once: only cells with weights get rows."""
+        return self.has_to_train and len(self.missing) < len(self.wanted)
+
+    @property
     def cost(self) -> float:
         """Cost in forward passes of one image."""
         training = TRAINING_COST * self.training_weight * self.training_images

@@ -27,12 +27,17 @@ COLUMNS = [
 ]
 
 
-def cell_states(plan: Plan, attempts: pd.DataFrame) -> pd.DataFrame:
+def cell_states(plan: Plan, attempts: pd.DataFrame, may_run: bool = True) -> pd.DataFrame:
     """Return one row per cell of a plan: COLUMNS.
 
     A cell is `done` when nothing of it is missing in the store, whatever was said of its tries;
     else as its last try ended; `blocked` when a cell that it is made from has failed; `waiting`
     when none of these. `missing` lists the evaluation sets whose rows are not there.
+
+    Args:
+        plan: the cells.
+        attempts: the store's table of that name.
+        may_run: whether the store may be driven now; no cell runs where it is not.
     """
     last = attempts.sort_values("attempt").drop_duplicates("cell_id", keep="last")
     tries: dict[str, dict[str, Any]] = {
@@ -41,7 +46,7 @@ def cell_states(plan: Plan, attempts: pd.DataFrame) -> pd.DataFrame:
     }
     rows: dict[str, dict[str, Any]] = {}
     for cell_id, node in plan.nodes.items():
-        rows[cell_id] = _row(node, cell_id in plan.todo, tries.get(cell_id, {}))
+        rows[cell_id] = _row(node, cell_id in plan.todo, tries.get(cell_id, {}), may_run)
     for cell_id, row in rows.items():
         if row["state"] in ("failed", "diverged"):
             for descendant in plan.descendants(cell_id):
@@ -64,13 +69,13 @@ def with_remarks(states: pd.DataFrame, remarks: Remarks) -> pd.DataFrame:
     )
 
 
-def _row(node: Node, is_to_do: bool, last: dict[str, Any]) -> dict[str, Any]:
+def _row(node: Node, is_to_do: bool, last: dict[str, Any], may_run: bool) -> dict[str, Any]:
     cell = node.cell
     state = "done"
     if is_to_do:
         ended = last.get("state")
-        is_preempted = last.get("error_kind") == "preempted"
-        state = "waiting" if ended in (None, "done") or is_preempted else str(ended)
+        is_cut_short = last.get("error_kind") == "preempted" or (ended == "running" and not may_run)
+        state = "waiting" if ended in (None, "done") or is_cut_short else str(ended)
     failed = state in ("failed", "diverged")
     return {
         "cell_id": cell.cell_id,

@@ -6,19 +6,21 @@ import os
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 from orchestrator import canary, licence
-from orchestrator.driver import Driver, Observer, Summary
+from orchestrator.driver import Driver, Observer, Steering, Summary
 from orchestrator.estimate import Estimates, make_estimates, measured_speeds
 from orchestrator.executor import Executor, InlineExecutor
 from orchestrator.grid import Grid, with_digests
 from orchestrator.grid_file import Resources
+from orchestrator.keep import Keeper, order_of
+from orchestrator.lease import Lease, refuse_if_held
 from orchestrator.plan import Only, Plan, make_plan
 from orchestrator.preflight import preflight
 from orchestrator.remarks import Remarks
 from orchestrator.results import verdicts_of
+from orchestrator.session import Terms, close_stale_attempts, driving, needs_of, tidy
 from workers.cell import BASELINE
 from workers.errors import Problem, UserError
 from workers.job import Site
@@ -86,6 +88,7 @@ def run(
     only: Only | None = None,
     with_canary: bool = False,
     mixed_data: bool = False,
+    terms: Terms | None = None,
     observe: Callable[[Plan], Observer] = lambda _: lambda _: None,
     tell: Callable[[str], None] = lambda _: None,
 ) -> Result:
@@ -100,48 +103,73 @@ def run(
         with_canary: run the baselines first, and nothing else when one of them does not agree
             with what is published of it.
         mixed_data: run although the data are another copy than rows in the store were made on.
+        terms: how to behave towards another driver of the store, and when stopped.
         observe: makes the driver's observer once a plan is known.
         tell: is told in words of what happens before the first cell.
 
     Raises:
-        UserError: when anything is wrong with what was asked for; nothing has then been written.
+        UserError: when anything is wrong with what was asked for, or somebody else drives the
+            store; nothing has then been written.
+        LeaseLostError: when another driver has taken this one's place.
+        KeyboardInterrupt: after Ctrl-C; the store can be gone on with.
     """
+    terms = terms or Terms()
     store = Store(grid.store)
     store.check(grid.suite.name, grid.suite.version)
     committed = store.committed()
     # Before anything is written; only its data's being made changes what this looks at.
-    licence.check_acknowledged(grid, make_plan(grid, committed, only))
+    plan = make_plan(grid, committed, only)
+    licence.check_acknowledged(grid, plan)
+    if plan.todo and not terms.take_over:
+        refuse_if_held(store.storage)
     grid = make_data(grid, tell)
     plan = make_plan(grid, committed, only)
     n_run = len(plan.todo)
     if not plan.todo:
+        tidy(store, grid, committed, terms, tell)
         complaints = canary_complaints(store, grid, tell) if with_canary else ()
         return Result(grid, plan, Summary(), n_run, complaints)
     preflight(grid, plan, None if mixed_data else store)
     tell(f"{n_run} of {len(plan.nodes)} cells to run")
-    workers = open_executor(executor, grid, address, num_cpus)
+    lease = Lease(store.storage, terms.times, tell)
+    workers = open_executor(executor, grid, address, num_cpus, lease.driver)
     complaints = ()
-    try:
+    with driving(store, grid, lease, workers, terms, tell) as steering:
+        committed = store.committed()  # another driver may have been here meanwhile
         take_up(store, grid, committed)
         if with_canary:
-            summary = drive(make_plan(grid, committed, BASELINES), workers, store, observe)
+            baselines = make_plan(grid, committed, BASELINES)
+            summary = drive(grid, baselines, workers, store, observe, steering)
             complaints = canary_complaints(store, grid, tell)
-            plan = make_plan(grid, store.committed(), only)
         if not complaints:
-            summary = drive(plan, workers, store, observe)
-    finally:
-        workers.close()
+            plan = make_plan(grid, store.committed() if with_canary else committed, only)
+            summary = drive(grid, plan, workers, store, observe, steering)
+        if steering.is_draining:
+            raise KeyboardInterrupt
     # What counts is not what the workers said but what can be read back.
     return Result(grid, make_plan(grid, store.committed(), only), summary, n_run, complaints)
 
 
 def drive(
-    plan: Plan, workers: Executor, store: Store, observe: Callable[[Plan], Observer]
+    grid: Grid,
+    plan: Plan,
+    workers: Executor,
+    store: Store,
+    observe: Callable[[Plan], Observer],
+    steering: Steering,
 ) -> Summary:
-    """Run what is to do of a plan, whatever an earlier driver left running."""
+    """Run what is to do of a grid's plan, whatever an earlier driver left running."""
     if not plan.todo:
         return Summary()
-    return Driver(plan, workers, store, observe(plan), close_stale_attempts(store)).run()
+    driver = Driver(
+        plan, workers, store, observe(plan), close_stale_attempts(store), steering=steering
+    )
+    if grid.keep != "all":
+        keeper = Keeper(needs_of(grid, store.committed()), store)
+        keeper.clear()
+        driver.on_done = keeper.done
+        driver.priority = order_of(plan)
+    return driver.run()
 
 
 def canary_complaints(store: Store, grid: Grid, tell: Callable[[str], None]) -> tuple[str, ...]:
@@ -153,18 +181,22 @@ def canary_complaints(store: Store, grid: Grid, tell: Callable[[str], None]) -> 
 
 
 def open_executor(
-    kind: str, grid: Grid, address: str | None = None, num_cpus: int | None = None
+    kind: str,
+    grid: Grid,
+    address: str | None = None,
+    num_cpus: int | None = None,
+    driver: str = "",
 ) -> Executor:
-    """Return an executor that has what the grid's cells ask for."""
+    """Return an executor that has what the grid's cells ask for, for a driver of this name."""
     if kind == "inline":
         check_machine(grid.resources)
-        return InlineExecutor(site_of(grid))
+        return InlineExecutor(site_of(grid, driver))
     from orchestrator.ray_executor import RayExecutor
 
-    return RayExecutor(site_of(grid), grid.resources, address, num_cpus)
+    return RayExecutor(site_of(grid, driver), grid.resources, address, num_cpus)
 
 
-def site_of(grid: Grid) -> Site:
+def site_of(grid: Grid, driver: str = "") -> Site:
     """Return what a worker is told of where things are, and of what it may use."""
     resources = grid.resources
     store = grid.store if "://" in grid.store else str(Path(grid.store).resolve())
@@ -177,6 +209,7 @@ def site_of(grid: Grid) -> Site:
         state_seconds=resources.state_seconds,
         skip_undecodable=grid.skip_undecodable,
         accept_images=grid.accept_images,
+        driver=driver,
         git_commit=git_commit(),
     )
 
@@ -210,27 +243,6 @@ def take_up(store: Store, grid: Grid, committed: Committed) -> None:
     store.write_grid(grid.to_yaml())
     store.set_aside(committed.damaged)
     store.sweep()
-
-
-def close_stale_attempts(store: Store) -> dict[str, int]:
-    """End the tries that an earlier driver left running; return how many each cell has had.
-
-    Their workers ended with that driver, since Ray stops the tasks of a driver that dies.
-    """
-    attempts: dict[str, int] = {}
-    for row in store.scan("attempts").table.to_pylist():
-        attempts[row["cell_id"]] = max(row["attempt"], attempts.get(row["cell_id"], 0))
-        if row["state"] == "running":
-            store.commit_attempt(
-                {
-                    **row,
-                    "state": "failed",
-                    "error_kind": "preempted",
-                    "message": "the driver stopped before this try ended",
-                    "finished_at": datetime.now(UTC),
-                }
-            )
-    return attempts
 
 
 def git_commit() -> str:

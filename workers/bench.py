@@ -14,9 +14,10 @@ from workers import provenance
 from workers.augment import AugmentedSource
 from workers.cell import digest
 from workers.datasets import Dataset, Split, read_dataset
-from workers.errors import DataError, Problem, UserError
+from workers.errors import DataError, PreemptedError, Problem, UserError
 from workers.evaluate import Score, evaluate
 from workers.frozen import TensorSource, features_of, logits_of
+from workers.going import may_go_on
 from workers.holdout import Batches, PartOf, split_off
 from workers.images import ImageSource, Transform
 from workers.job import Job, Site
@@ -218,8 +219,11 @@ class Bench:
             objective.load_state(state.part("method"))
 
     def _keep(self, run: TrainingRun, objective: FineTuning) -> None:
-        if self.states.is_due:
+        goes_on = may_go_on(self.store, self.site.driver)
+        if self.states.is_due or not goes_on:
             self.states.save(run.capture(objective.state()))
+        if not goes_on:
+            raise PreemptedError(f"its driver asked it to stop after epoch {run.epochs_done}")
 
     def _to_device(self, inputs: torch.Tensor) -> torch.Tensor:
         return inputs.to(self.device, non_blocking=True)

@@ -1,4 +1,4 @@
-"""The two ways in which things go wrong that are not bugs: the user's input, and the data."""
+"""The ways in which cells end that are not bugs: the input, the data, the loss, being stopped."""
 
 from __future__ import annotations
 
@@ -40,6 +40,10 @@ class DataError(UserError):
 
 class DivergedError(Exception):
     """The training loss is NaN or infinite; the cell is recorded as such and never ranked."""
+
+
+class PreemptedError(Exception):
+    """A cell was asked to stop; what it did so far is in the store. It counts as no failure."""
 
 
 def nearest(name: str, allowed: Iterable[str]) -> str:

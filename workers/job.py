@@ -27,6 +27,8 @@ class Site:
     """Parts that each batch is cut into, gradients adding up, to save memory."""
     state_seconds: float = 60.0
     """Training states are at least this far apart: what a killed try can lose, and an epoch."""
+    driver: str = ""
+    """Whose cells these are; it may ask them to stop (`workers.going`). None may without a name."""
     git_commit: str = ""
     ray_version: str = ""
 

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from workers import provenance
 from workers.cell import Cell, canonical_json
-from workers.errors import DataError, DivergedError, UserError
+from workers.errors import DataError, DivergedError, PreemptedError, UserError
+from workers.going import may_go_on, stop_if_asked
 from workers.job import Job, Site
 from workers.outcome import ErrorKind, Outcome
 from workers.storage import StorageError
@@ -39,6 +40,9 @@ def execute(job: Job, site: Site, perform: Perform | None = None) -> Outcome:
     """
     store = Store(site.store)
     started, clock = datetime.now(UTC), time.monotonic()
+    if not may_go_on(store, site.driver):
+        # It never started, so there is nothing to record.
+        return Outcome(error=ErrorKind.PREEMPTED, message="not started", recorded=True)
     try:
         store.commit_attempt(attempt_row(job, "running", started))
         rows = (perform or perform_cell)(job, site, store)
@@ -64,6 +68,7 @@ def perform_cell(job: Job, site: Site, store: Store) -> int:
     module = make_model(bench)
     rows = 0
     for name in job.evaluate:
+        stop_if_asked(store, site.driver)
         rows += score_set(bench, module, name)
     return rows
 
@@ -220,6 +225,8 @@ def classify(error: Exception) -> ErrorKind:
         return ErrorKind.DATA
     if isinstance(error, UserError):
         return ErrorKind.USER
+    if isinstance(error, PreemptedError):
+        return ErrorKind.PREEMPTED
     if isinstance(error, DivergedError):
         return ErrorKind.DIVERGED
     if isinstance(error, StorageError):

@@ -48,9 +48,10 @@ def main() -> NoReturn:
         tell("rib: interrupted; run the same command again to go on")
         sys.exit(INTERRUPTED)
     except Exception as error:
+        from orchestrator.lease import LeaseLostError
         from workers.storage import StorageError
 
-        if not isinstance(error, StorageError):
+        if not isinstance(error, StorageError | LeaseLostError):
             raise
         tell(f"rib: {error}")
         sys.exit(1)

@@ -43,6 +43,7 @@ class RunOptions:
     cpus: int | None
     canary: bool
     mixed_data: bool
+    take_over: bool
 
 
 GridPath = Annotated[Path, typer.Argument(metavar="GRID", help="A grid file (YAML).")]
@@ -62,6 +63,10 @@ CpusOption = Annotated[
 CanaryOption = Annotated[
     bool,
     typer.Option("--canary", help="Stop before any fine-tuning if a baseline is not as published."),
+]
+TakeOverOption = Annotated[
+    bool,
+    typer.Option("--take-over", help="Take the place of whoever drives the store, at once."),
 ]
 AcknowledgeOption = Annotated[
     list[str] | None,
@@ -100,11 +105,12 @@ def run(
     canary: CanaryOption = False,
     acknowledge: AcknowledgeOption = None,
     mixed_data: MixedOption = False,
+    take_over: TakeOverOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Run what is missing of a grid, and print the leaderboard."""
     loaded = acknowledging(load(grid, store), acknowledge)
-    options = RunOptions(executor, address, cpus, canary, mixed_data)
+    options = RunOptions(executor, address, cpus, canary, mixed_data, take_over)
     _run(loaded, _parse_only(only, loaded), options, as_json)
 
 
@@ -117,16 +123,19 @@ def resume(
     canary: CanaryOption = False,
     acknowledge: AcknowledgeOption = None,
     mixed_data: MixedOption = False,
+    take_over: TakeOverOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Go on with the grid of a store; needs nothing but the store."""
     loaded = acknowledging(load_stored(store), acknowledge)
-    _run(loaded, None, RunOptions(executor, address, cpus, canary, mixed_data), as_json)
+    options = RunOptions(executor, address, cpus, canary, mixed_data, take_over)
+    _run(loaded, None, options, as_json)
 
 
 @app.command()
 def status(store: StoreUri, as_json: JsonOption = False) -> None:
     """Show how far a store's grid is, and what failed. Exit 1 while anything is missing."""
+    from orchestrator.lease import current_driver
     from orchestrator.plan import make_plan
     from orchestrator.report.plans import status_tables
     from orchestrator.report.tables import to_json
@@ -138,12 +147,15 @@ def status(store: StoreUri, as_json: JsonOption = False) -> None:
     loaded = load_stored(store)
     committed = opened.committed()
     attempts = opened.scan("attempts")
-    states = cell_states(make_plan(loaded, committed), attempts.table.to_pandas())
+    driver = current_driver(opened.storage)
+    plan_now = make_plan(loaded, committed)
+    states = cell_states(plan_now, attempts.table.to_pandas(), driver.may_run)
     remarks = remarks_of(opened, loaded)
     if as_json:
         print(to_json(with_remarks(states, remarks)))
+        tell(f"rib: {driver}")
     else:
-        for table in status_tables(loaded, states, remarks):
+        for table in status_tables(loaded, states, remarks, str(driver)):
             print_table(table)
     damaged = (*committed.damaged, *attempts.damaged)
     for name in damaged:
@@ -176,6 +188,7 @@ def acknowledging(grid: Grid, clauses: list[str] | None) -> Grid:
 
 def _run(grid: Grid, only: Only | None, options: RunOptions, as_json: bool) -> None:
     from orchestrator.progress import Display
+    from orchestrator.session import Terms
     from orchestrator.sweep import run as run_grid
 
     display = Display(err)
@@ -188,6 +201,7 @@ def _run(grid: Grid, only: Only | None, options: RunOptions, as_json: bool) -> N
             only=only,
             with_canary=options.canary,
             mixed_data=options.mixed_data,
+            terms=Terms(take_over=options.take_over),
             observe=display.observer,
             tell=display.tell,
         )

@@ -14,8 +14,10 @@ from orchestrator import licence
 from orchestrator.contamination import Contamination
 from orchestrator.estimate import Estimates
 from orchestrator.grid import Grid
+from orchestrator.keep import peak_bytes
 from orchestrator.plan import Node, Plan
 from orchestrator.remarks import Remarks
+from orchestrator.sizes import size
 from orchestrator.status import STATES
 
 _NAMED_FAILURES = 20
@@ -41,6 +43,9 @@ def plan_summary(grid: Grid, plan: Plan, estimates: Estimates) -> dict[str, Any]
         "spared_passes": plan.spared_passes,
         "checkpoint_bytes": estimates.checkpoint_bytes(todo),
         "checkpoint_bytes_unknown_of": estimates.without_size(todo),
+        "checkpoint_bytes_peak": peak_bytes(plan, grid.keep, estimates.checkpoints),
+        "keep": grid.keep,
+        "train_again": [node.cell.cell_id for node in todo if node.trains_again],
         "device": estimates.device,
         "device_hours": estimates.hours(todo),
         "device_hours_unknown_of": estimates.without_speed(todo),
@@ -126,8 +131,11 @@ def _totals(grid: Grid, plan: Plan, estimates: Estimates) -> list[str]:
         f"{len(plan.nodes) - len(todo)} done, {len(todo)} to run",
         f"{sum(node.training_images for node in todo):,} images to train on, "
         f"{sum(node.evaluation_images for node in todo):,} to evaluate",
-        f"{_size(estimates.checkpoint_bytes(todo))} of checkpoints to come"
+        f"{size(estimates.checkpoint_bytes(todo))} of checkpoints to come"
         + _but(estimates.without_size(todo), ", those of {} not counted: no size is known"),
+        f"at most {size(peak_bytes(plan, grid.keep, estimates.checkpoints))} of checkpoints at a "
+        f"time (keep: {grid.keep})",
+        *_trained_again(todo),
         *([_total_hours(estimates, todo)] if todo else []),
         f"store: {grid.store}",
     ]
@@ -137,6 +145,16 @@ def _totals(grid: Grid, plan: Plan, estimates: Estimates) -> list[str]:
     if not grid.is_made:
         lines.append("the suite's data is not made yet: rib run makes it, or rib data make")
     return lines
+
+
+def _trained_again(todo: list[Node]) -> list[str]:
+    again = sum(node.trains_again for node in todo)
+    if not again:
+        return []
+    return [
+        f"{again} of them have rows and train again: their checkpoints were not kept, and are "
+        "needed for other cells or for evaluations that are missing"
+    ]
 
 
 def _total_hours(estimates: Estimates, todo: list[Node]) -> str:
@@ -174,10 +192,6 @@ def _hours(hours: float | None) -> str:
     return f"{hours:,.0f}" if hours >= 10 else f"{hours:.2g}"
 
 
-def _size(n_bytes: int) -> str:
-    return f"{n_bytes / 2**30:,.0f} GiB" if n_bytes >= 10 * 2**30 else f"{n_bytes / 2**20:,.0f} MiB"
-
-
 def _grouped(plan: Plan) -> dict[tuple[str, str], list[Node]]:
     groups: dict[tuple[str, str], list[Node]] = {}
     for node in plan.nodes.values():
@@ -185,11 +199,11 @@ def _grouped(plan: Plan) -> dict[tuple[str, str], list[Node]]:
     return groups
 
 
-def status_tables(grid: Grid, states: pd.DataFrame, remarks: Remarks) -> list[Table]:
-    """Lay out how far a grid is: counts by model and method, then what failed and why."""
+def status_tables(grid: Grid, states: pd.DataFrame, remarks: Remarks, driver: str) -> list[Table]:
+    """Lay out how far a grid is: counts by model and method, who drives it, what failed and why."""
     counts = Table(title=f"{grid.name} in {grid.store}", title_justify="left", box=SIMPLE_HEAD)
     counts.caption_justify = "left"
-    counts.caption = Text("\n".join(remarks.canary_notes()))
+    counts.caption = Text("\n".join([driver, *remarks.canary_notes()]))
     counts.add_column("model")
     counts.add_column("method")
     for state in STATES:

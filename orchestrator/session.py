@@ -1,0 +1,118 @@
+"""A driver's time at a store: from its lease to the last word on what it leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from orchestrator.disk import Room
+from orchestrator.estimate import make_estimates
+from orchestrator.executor import Executor
+from orchestrator.grid import Grid
+from orchestrator.interrupts import Interrupts
+from orchestrator.keep import Keeper, Needs
+from orchestrator.lease import Lease, Times
+from orchestrator.plan import make_plan
+from orchestrator.steering import DRAIN_S, StoreSteering, stop_softly
+from workers.storage import StorageError
+from workers.store import Committed, Store
+
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Terms:
+    """How a driver is to behave at a store."""
+
+    take_over: bool = False
+    """Whether to take the place of a driver that lives."""
+    drain_s: float = DRAIN_S
+    """How long running cells may take, after Ctrl-C, to get to where they can be left."""
+    times: Times = field(default_factory=Times)
+
+
+@contextmanager
+def driving(
+    store: Store, grid: Grid, lease: Lease, workers: Executor, terms: Terms, tell: Tell
+) -> Iterator[StoreSteering]:
+    """Hold a store's lease, and close the executor at the end.
+
+    A run that is cut short leaves nothing that looks as if it still ran.
+
+    Raises:
+        UserError: when somebody else drives the store.
+    """
+    is_whole = False
+    interrupts = Interrupts(lambda: stop_softly(lease, terms.drain_s, tell))
+    try:
+        store.create(grid.suite.name, grid.suite.version)
+        lease.acquire(terms.take_over)
+        lease.wait_until_safe()
+        with interrupts:
+            yield StoreSteering(lease, interrupts, room_of(store, grid, tell), terms.drain_s)
+            is_whole = not interrupts.is_asked
+    finally:
+        with interrupts.ignored():
+            workers.close()
+            if lease.is_held and not is_whole:
+                end_running(store, tell)
+            lease.release()
+
+
+def room_of(store: Store, grid: Grid, tell: Tell) -> Room:
+    """Return what looks after the disk of a store."""
+    sizes = make_estimates(grid, {}).checkpoints if store.storage.is_local else {}
+    return Room(store.storage, grid.min_free, sizes, tell)
+
+
+def end_running(store: Store, tell: Tell) -> None:
+    """End the tries that were running when their driver was stopped."""
+    try:
+        close_stale_attempts(store)
+    except StorageError as error:
+        tell(f"some cells may be shown as running until the next run: {error}")
+
+
+def close_stale_attempts(store: Store) -> dict[str, int]:
+    """End the tries that an earlier driver left running; return how many each cell has had.
+
+    Their workers ended with that driver, since Ray stops the tasks of a driver that dies.
+    """
+    attempts: dict[str, int] = {}
+    for row in store.scan("attempts").table.to_pylist():
+        attempts[row["cell_id"]] = max(row["attempt"], attempts.get(row["cell_id"], 0))
+        if row["state"] == "running":
+            store.commit_attempt(
+                {
+                    **row,
+                    "state": "failed",
+                    "error_kind": "preempted",
+                    "message": "the driver stopped before this try ended",
+                    "finished_at": datetime.now(UTC),
+                }
+            )
+    return attempts
+
+
+def needs_of(grid: Grid, committed: Committed) -> Needs:
+    """Return which checkpoints are needed: by the whole grid, whatever part of it is run."""
+    return Needs(make_plan(grid, committed), grid.keep)
+
+
+def tidy(store: Store, grid: Grid, committed: Committed, terms: Terms, tell: Tell) -> None:
+    """Delete the checkpoints of a grid that is done, if it does not keep them.
+
+    Raises:
+        UserError: when there are such, and somebody else drives the store.
+    """
+    needs = needs_of(grid, committed)
+    if needs.superfluous:
+        lease = Lease(store.storage, terms.times, tell)
+        lease.acquire(terms.take_over)
+        try:
+            lease.wait_until_safe()
+            Keeper(needs, store).clear()
+        finally:
+            lease.release()
