@@ -4,16 +4,35 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
+from typing import TypeVar
 
 import pyarrow as pa
 from pyarrow import fs
+from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
 
 from workers.errors import Problem, UserError
 
+T = TypeVar("T")
+
 TEMPORARY = ".tmp"
 """How the names of files end that are still being written, or never were to the end."""
+
+PATIENCE_S = 30.0
+"""For how long an object store is asked again that throttles, fails or does not answer."""
+
+HOPELESS = (
+    "ACCESS_DENIED",
+    "INVALID_ACCESS_KEY_ID",
+    "NO_SUCH_BUCKET",
+    "NO_SUCH_KEY",
+    "PERMANENT_REDIRECT",
+    "SIGNATURE_DOES_NOT_MATCH",
+)
+"""What object stores answer that asking again does not change."""
 
 
 class StorageError(Exception):
@@ -25,14 +44,16 @@ class Storage:
 
     A reader sees a whole object or none, and writing the same object twice is harmless. On a disk
     an object is written to a hidden temporary name, flushed and renamed; in an object store it is
-    one PUT. Safe for any number of processes at once: objects are only ever replaced whole.
+    one PUT, or one upload in parts that shows when it is complete. Safe for any number of processes
+    at once: objects are only ever replaced whole. An object store that fails is asked again for
+    PATIENCE_S, since every request here may be made twice; a disk is not.
     """
 
     def __init__(self, uri: str) -> None:
         self.uri = uri
         if "://" in uri:
             try:
-                self._fs, self._base = fs.FileSystem.from_uri(uri)
+                self._fs, self._base = fs.FileSystem.from_uri(_with_single_puts(uri))
             except (OSError, ValueError) as error:  # pyarrow's ArrowInvalid is a ValueError
                 raise UserError([Problem(f"store {uri}", f"cannot be used: {error}")]) from error
         else:
@@ -61,14 +82,30 @@ class Storage:
         Raises:
             StorageError: when it could not be written; nothing is then left under `name`.
         """
+        path = self.path(name)
         try:
             if self.is_local:
-                self._write_local(Path(self.path(name)), data, flush)
+                self._write_local(Path(path), data, flush)
             else:
-                with self._fs.open_output_stream(self.path(name)) as stream:
-                    stream.write(data)
+                _patiently(lambda: self._put(path, data))
         except OSError as error:
             raise StorageError(f"cannot write {name} to {self.uri}: {error}") from error
+
+    def _put(self, path: str, data: bytes | pa.Buffer) -> None:
+        """Write to an object store, in a thread: an interrupt does not reach it.
+
+        pyarrow cannot drop a stream: one that an interrupt closes early is an object cut short.
+        """
+
+        def write() -> None:
+            stream = self._fs.open_output_stream(path)
+            try:
+                stream.write(data)
+            finally:
+                stream.close()
+
+        with ThreadPoolExecutor(1) as thread:
+            thread.submit(write).result()
 
     @staticmethod
     def _write_local(path: Path, data: bytes | pa.Buffer, flush: bool) -> None:
@@ -96,16 +133,21 @@ class Storage:
             FileNotFoundError: when there is none.
             StorageError: when it could not be read.
         """
-        try:
-            with self._fs.open_input_file(self.path(name)) as stream:
-                return bytes(stream.read())
-        except FileNotFoundError:
-            raise
-        except OSError as error:
-            raise StorageError(f"cannot read {name} from {self.uri}: {error}") from error
+        return self._ask(f"cannot read {name} from", lambda: self._read(self.path(name)))
+
+    def _read(self, path: str) -> bytes:
+        with self._fs.open_input_file(path) as stream:
+            return bytes(stream.read())
 
     def exists(self, name: str) -> bool:
-        return bool(self._fs.get_file_info(self.path(name)).type != fs.FileType.NotFound)
+        """Say whether there is an object or a folder of this name.
+
+        Raises:
+            StorageError: when the storage does not say.
+        """
+        path = self.path(name)
+        info = self._ask(f"cannot look for {name} in", lambda: self._fs.get_file_info(path))
+        return bool(info.type != fs.FileType.NotFound)
 
     def names(self, folder: str, suffix: str = "") -> list[str]:
         """List the objects directly in a folder, sorted; hidden (temporary) ones left out."""
@@ -126,21 +168,41 @@ class Storage:
 
     def _list(self, folder: str, recursive: bool = False) -> list[fs.FileInfo]:
         selector = fs.FileSelector(self.path(folder), recursive=recursive, allow_not_found=True)
-        try:
-            listing: list[fs.FileInfo] = self._fs.get_file_info(selector)
-        except OSError as error:
-            raise StorageError(f"cannot list {folder} in {self.uri}: {error}") from error
+        listing: list[fs.FileInfo] = self._ask(
+            f"cannot list {folder} in", lambda: self._fs.get_file_info(selector)
+        )
         return listing
 
+    def _ask(self, failing: str, call: Callable[[], T]) -> T:
+        """Call the file system; what it refuses is a StorageError, what is not there is not."""
+        try:
+            return call() if self.is_local else _patiently(call)
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise StorageError(f"{failing} {self.uri}: {error}") from error
+
     def move(self, source: str, target: str) -> None:
-        """Rename an object, replacing what was there. Atomic on a disk."""
+        """Rename an object, replacing what was there.
+
+        Atomic on a disk. In an object store it is a copy and a deletion: whoever dies in between
+        leaves both.
+        """
         try:
             if self.is_local:
                 self._move_local(Path(self.path(source)), Path(self.path(target)))
             else:
-                self._fs.move(self.path(source), self.path(target))
+                _patiently(lambda: self._copy_and_delete(source, target))
         except OSError as error:
             raise StorageError(f"cannot move {source} in {self.uri}: {error}") from error
+
+    def _copy_and_delete(self, source: str, target: str) -> None:
+        try:
+            self._fs.move(self.path(source), self.path(target))
+        except OSError:
+            # A request whose answer was lost has been carried out: the next finds nothing to move.
+            if self.exists(source) or not self.exists(target):
+                raise
 
     @staticmethod
     def _move_local(source: Path, target: Path) -> None:
@@ -152,9 +214,33 @@ class Storage:
 
     def delete(self, name: str) -> None:
         """Delete an object; one that is not there is no error."""
-        try:
-            self._fs.delete_file(self.path(name))
-        except FileNotFoundError:
-            pass
-        except OSError as error:
-            raise StorageError(f"cannot delete {name} from {self.uri}: {error}") from error
+        with suppress(FileNotFoundError):
+            self._ask(f"cannot delete {name} from", lambda: self._fs.delete_file(self.path(name)))
+
+
+def _with_single_puts(uri: str) -> str:
+    """Ask for one PUT per object on S3, rather than an upload in parts of whatever is small.
+
+    Whoever dies in an upload in parts leaves them in the bucket, where no listing shows them.
+    """
+    if not uri.startswith("s3://") or "allow_delayed_open" in uri:
+        return uri
+    return f"{uri}{'&' if '?' in uri else '?'}allow_delayed_open=true"
+
+
+def _patiently(call: Callable[[], T]) -> T:
+    """Call an object store until it answers, for PATIENCE_S at most."""
+    asking = Retrying(
+        retry=retry_if_exception(_may_pass),
+        stop=stop_after_delay(PATIENCE_S),
+        wait=wait_random_exponential(multiplier=0.1, max=5.0),
+        reraise=True,
+    )
+    return asking(call)
+
+
+def _may_pass(error: BaseException) -> bool:
+    """Say whether an object store's refusal may be over in a moment."""
+    if not isinstance(error, OSError) or isinstance(error, FileNotFoundError):
+        return False
+    return not any(answer in str(error) for answer in HOPELESS)
