@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -27,7 +28,7 @@ os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # the other one prints in spite of `verbose=0`
 
 import ray
-from ray import tune
+from ray import cloudpickle, tune
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialScheduler
 
 from orchestrator.grid_file import Resources
@@ -203,6 +204,14 @@ def _is_on_the_way(search: Search, result: Mapping[str, Any]) -> bool:
     return EPOCH in result and result[EPOCH] < search.epochs
 
 
+def _error_of(trial: Any) -> Exception:
+    """Return why Tune's trial failed. It is in a file on this machine until Tune moves it."""
+    if trial.pickled_error_file is None:
+        return RuntimeError(Path(trial.error_file).read_text())
+    error: Exception = cloudpickle.loads(Path(trial.pickled_error_file).read_bytes())
+    return error
+
+
 class Recorder(tune.Callback):
     """Records the trials that cannot do it themselves: those stopped, and those that died."""
 
@@ -240,7 +249,7 @@ class Recorder(tune.Callback):
         **info: Any,  # noqa: ARG002
     ) -> None:
         mine = self.trials[trial.config["trial"]]
-        error = trial.get_pickled_error() or RuntimeError(trial.get_error())
+        error = _error_of(trial)
         row = {
             **mine.row(),
             **self.rows.get(trial.config["trial"], {}),

@@ -7,6 +7,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from ray import cloudpickle
+from ray.exceptions import ActorDiedError
 
 from orchestrator.grid_file import Resources
 from orchestrator.search import Finding, Search, findings_of, searches_of, to_run
@@ -115,15 +117,13 @@ def test_trials_of_an_earlier_run_are_competition(tmp_path: Path) -> None:
 
 
 def test_a_trial_whose_process_died_is_recorded_with_what_is_known(tmp_path: Path) -> None:
-    from ray.exceptions import ActorDiedError
-
     trial = searches(tmp_path)[0].trials[1]
     told: list[tuple[Trial, Any]] = []
     store = Store(str(tmp_path / "store"))
     recorder = Recorder([trial], store, lambda *what: told.append(what))
-    dead = SimpleNamespace(
-        config={"trial": 0}, get_pickled_error=ActorDiedError, get_error=lambda: None
-    )
+    pickled = tmp_path / "error.pkl"
+    pickled.write_bytes(cloudpickle.dumps(ActorDiedError()))
+    dead = SimpleNamespace(config={"trial": 0}, pickled_error_file=str(pickled), error_file=None)
     row = {**trial.row(), "state": "stopped", "epochs": 1, "held_out_correct": 3}
     recorder.on_trial_result(1, [], dead, {"row": row})
     recorder.on_trial_error(2, [], dead)
