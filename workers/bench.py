@@ -14,7 +14,7 @@ from workers import provenance
 from workers.augment import AugmentedSource
 from workers.cell import digest
 from workers.datasets import Dataset, Split, read_dataset
-from workers.errors import DataError, PreemptedError, Problem, UserError
+from workers.errors import DataError, LostCheckpointError, PreemptedError, Problem, UserError
 from workers.evaluate import Score, evaluate
 from workers.frozen import TensorSource, features_of, logits_of
 from workers.going import may_go_on
@@ -24,9 +24,10 @@ from workers.job import Job, Site
 from workers.leave_out import without_undecodable
 from workers.methods import FineTuning, Method
 from workers.models import (
+    DamagedStateError,
     State,
     load_pretrained,
-    pack_state,
+    pack_with_digest,
     state_of,
     transform_of,
     unpack_state,
@@ -85,8 +86,18 @@ class Bench:
         ]
 
     def checkpoint(self, cell_id: str) -> State:
-        """Read a finished cell's weights from the store."""
-        return unpack_state(self.store.read_artifact(cell_id, CHECKPOINT))
+        """Read a finished cell's weights from the store.
+
+        Raises:
+            LostCheckpointError: when they are not there, or not whole; then they are set aside.
+        """
+        try:
+            return unpack_state(self.store.read_artifact(cell_id, CHECKPOINT))
+        except FileNotFoundError as error:
+            raise LostCheckpointError(cell_id, "it is not there") from error
+        except DamagedStateError as error:
+            self.store.set_aside([f"artifacts/{cell_id}/{CHECKPOINT}"])
+            raise LostCheckpointError(cell_id, str(error)) from error
 
     def restore(self, method: Method) -> nn.Module:
         """Return this cell's model as an earlier try left it."""
@@ -157,7 +168,7 @@ class Bench:
 
     def save(self, name: str, state: State) -> None:
         on_cpu = {key: tensor.detach().cpu() for key, tensor in state.items()}
-        self.store.save_artifact(self.cell.cell_id, name, pack_state(on_cpu))
+        self.store.save_artifact(self.cell.cell_id, name, pack_with_digest(on_cpu))
 
     def held_out_score(self, module: nn.Module) -> Score:
         dataset, images = self.downstream()

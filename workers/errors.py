@@ -42,6 +42,14 @@ class DivergedError(Exception):
     """The training loss is NaN or infinite; the cell is recorded as such and never ranked."""
 
 
+class LostCheckpointError(Exception):
+    """A cell's checkpoint is not there or not whole: the cell has to be made again."""
+
+    def __init__(self, cell_id: str, reason: str) -> None:
+        super().__init__(f"the checkpoint of cell {cell_id} is lost: {reason}")
+        self.cell_id = cell_id
+
+
 class PreemptedError(Exception):
     """A cell was asked to stop; what it did so far is in the store. It counts as no failure."""
 

@@ -17,7 +17,13 @@ from typing import TYPE_CHECKING, Any
 
 from workers import provenance
 from workers.cell import Cell, canonical_json
-from workers.errors import DataError, DivergedError, PreemptedError, UserError
+from workers.errors import (
+    DataError,
+    DivergedError,
+    LostCheckpointError,
+    PreemptedError,
+    UserError,
+)
 from workers.going import may_go_on, stop_if_asked
 from workers.job import Job, Site
 from workers.outcome import ErrorKind, Outcome
@@ -65,7 +71,7 @@ def execute(job: Job, site: Site, perform: Perform | None = None) -> Outcome:
 def perform_cell(job: Job, site: Site, store: Store) -> int:
     """Make the cell's model and commit a row for every split of the sets that are missing."""
     bench = open_bench(job, site, store)
-    module = make_model(bench)
+    module = make_model_anyway(bench)
     rows = 0
     for name in job.evaluate:
         stop_if_asked(store, site.driver)
@@ -93,6 +99,24 @@ def set_up_torch(site: Site) -> None:
         torch.cuda.reset_peak_memory_stats()
 
 
+def make_model_anyway(bench: Bench) -> nn.Module:
+    """Make the cell's model; a checkpoint that turns out to be lost is made again, here and now.
+
+    Raises:
+        StorageError: when a checkpoint is lost once more as soon as it is made.
+    """
+    cells = {cell.cell_id: cell for cell in (bench.cell, *bench.cell.parents)}
+    while True:
+        try:
+            return make_model(bench)
+        except LostCheckpointError as error:
+            if error.cell_id not in cells:
+                raise StorageError(str(error)) from error
+            lost = cells.pop(error.cell_id)
+            if lost != bench.cell:
+                perform_cell(replace(bench.job, cell=lost, evaluate=()), bench.site, bench.store)
+
+
 def make_model(bench: Bench) -> nn.Module:
     """Return the cell's model: built by its method, or as an earlier try left it.
 
@@ -100,7 +124,7 @@ def make_model(bench: Bench) -> nn.Module:
     is its own weights file.
     """
     from workers.methods import methods
-    from workers.models import pack_state, state_of
+    from workers.models import pack_with_digest, state_of
 
     cell = bench.cell
     kind = methods()[cell.method]
@@ -112,7 +136,7 @@ def make_model(bench: Bench) -> nn.Module:
         rows = [{"cell_id": cell.cell_id, **vars(record)} for record in bench.history]
         bench.store.commit_history(cell.cell_id, rows)
     if not cell.is_baseline:
-        bench.store.save_artifact(cell.cell_id, CHECKPOINT, pack_state(state_of(module)))
+        bench.store.save_artifact(cell.cell_id, CHECKPOINT, pack_with_digest(state_of(module)))
         bench.states.clear()
     return module
 

@@ -12,10 +12,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 
 from workers.cell import digest
-from workers.models import State, pack_state, unpack_state
+from workers.models import DamagedStateError, State, pack_with_digest, unpack_state
 from workers.store import Store
 
 KEPT_BYTES = 1 << 30
@@ -47,14 +46,18 @@ class SharedWork:
             if state is None:
                 state = compute()
                 if _n_bytes(state) <= STORED_BYTES:
-                    self.store.storage.write(name, pack_state(state))
+                    self.store.storage.write(name, pack_with_digest(state))
             _KEPT.put(place, state)
         return state
 
     def _stored(self, name: str) -> State | None:
+        """Read a piece from the store; None when there is none, or none that is whole."""
         try:
             return unpack_state(self.store.storage.read(name))
-        except (FileNotFoundError, SafetensorError):  # none, or cut short: then it is made again
+        except FileNotFoundError:
+            return None
+        except DamagedStateError:
+            self.store.set_aside([name])
             return None
 
 

@@ -223,9 +223,13 @@ class Store:
                 self.storage.delete(name)
 
     def set_aside(self, names: Iterable[str]) -> None:
-        """Move damaged files out of the tables, under `damaged/`; their rows count as missing."""
+        """Move damaged files out of the way, under `damaged/`; what was in them counts as missing.
+
+        One that somebody else has set aside meanwhile is no error.
+        """
         for name in names:
-            self.storage.move(name, f"damaged/{name.replace('/', '.')}")
+            if self.storage.exists(name):
+                self.storage.move(name, f"damaged/{name.replace('/', '.')}")
 
     # ------------------------------------------------------------------ reading
 

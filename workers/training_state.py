@@ -91,7 +91,10 @@ class TrainingStates:
     def latest(self) -> TrainingState | None:
         """Return the newest state that is whole; None when there is none."""
         for name in reversed(self._names()):
-            data = self.store.read_artifact(self.cell_id, name)
+            try:
+                data = self.store.read_artifact(self.cell_id, name)
+            except FileNotFoundError:
+                continue  # another try at this cell, thought dead or thinking this one so
             match = NAME.fullmatch(name)
             if match is not None and match[2] == _digest(data):
                 try:

@@ -160,6 +160,8 @@ def status(store: StoreUri, as_json: JsonOption = False) -> None:
     damaged = (*committed.damaged, *attempts.damaged)
     for name in damaged:
         tell(f"rib: {store}/{name} is damaged; its rows count as missing")
+    for name in opened.storage.names("damaged"):
+        tell(f"rib: damaged/{name} was not whole and is set aside; what needs it makes it anew")
     if damaged or (states["state"] != "done").any():
         raise typer.Exit(1)
 

@@ -102,6 +102,19 @@ def test_a_file_cut_short_is_made_again(
     assert_is_work(SharedWork(store).get("features", {"a": 1}, work))
     assert work.times == 2
     assert file.read_bytes() == whole
+    assert store.storage.names("damaged") == [f"shared.{file.name}"]
+
+
+def test_a_bit_that_fell_over_is_noticed(
+    store: Store, work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    SharedWork(store).get("features", {"a": 1}, work)
+    (file,) = files(store)
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    forget_everything(monkeypatch)
+    assert_is_work(SharedWork(store).get("features", {"a": 1}, work))
+    assert work.times == 2
 
 
 def test_what_is_too_large_is_not_stored(

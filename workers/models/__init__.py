@@ -16,9 +16,17 @@ from workers.models.build import (
     weights_path,
 )
 from workers.models.hub import Source, UnreachableError, source_of
-from workers.models.states import State, pack_state, state_of, unpack_state
+from workers.models.states import (
+    DamagedStateError,
+    State,
+    pack_state,
+    pack_with_digest,
+    state_of,
+    unpack_state,
+)
 
 __all__ = [
+    "DamagedStateError",
     "Source",
     "State",
     "UnreachableError",
@@ -29,6 +37,7 @@ __all__ = [
     "load_pretrained",
     "own_transform",
     "pack_state",
+    "pack_with_digest",
     "source_of",
     "state_of",
     "transform_of",
