@@ -7,6 +7,7 @@ interrupted.
 
 from __future__ import annotations
 
+import signal
 import sys
 from typing import NoReturn
 
@@ -45,6 +46,7 @@ def main() -> NoReturn:
         # Typer makes an exit of Ctrl-C in a command.
         if isinstance(stopped, SystemExit) and stopped.code != INTERRUPTED:
             raise
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # once more says nothing new
         tell("rib: interrupted; run the same command again to go on")
         sys.exit(INTERRUPTED)
     except Exception as error:

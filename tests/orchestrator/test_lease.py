@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +16,7 @@ import pytest
 
 from orchestrator.holder import Holder
 from orchestrator.lease import Lease, LeaseLostError, Times, current_driver, evict, refuse_if_held
+from tests.s3 import CREDENTIALS, S3, serving
 from workers.errors import UserError
 from workers.going import go_ahead, may_go_on
 from workers.storage import Storage, StorageError
@@ -340,3 +341,44 @@ def test_of_what_is_no_description_of_a_driver_nothing_is_known(storage: Storage
         assert "unknown host" in str(current_driver(storage))
         assert not Holder.parse(bad).is_here
         evict(storage, "x")
+
+
+@pytest.fixture(scope="module")
+def bucket() -> Iterator[S3]:
+    pytest.importorskip("moto")
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in CREDENTIALS.items():
+            patch.setenv(name, value)
+        with serving() as s3:
+            yield s3
+
+
+@pytest.mark.slow
+def test_in_an_object_store(bucket: S3) -> None:
+    times = replace(QUICK, heartbeat_s=0.2, expiry_s=2.0)
+
+    def lease(holder: Holder | None = None, times: Times = times) -> Lease:
+        return Lease(Storage(bucket.uri("lease")), times, holder=holder)
+
+    storage = Storage(bucket.uri("lease"))
+    elsewhere = lease(replace(ELSEWHERE, heartbeat_s=0.2))
+    elsewhere.acquire()
+    with pytest.raises(UserError, match="ada on n2"):
+        lease(times=replace(times, expiry_s=30.0)).acquire()
+    heir = lease()
+    heir.acquire(take_over=True)
+    heir.wait_until_safe()
+    with pytest.raises(LeaseLostError):
+        elsewhere.check()
+    heir.release()
+    assert names(storage) == set()
+
+    lease(replace(ELSEWHERE, heartbeat_s=0.2), replace(times, heartbeat_s=1e6)).acquire()
+    asking = [lease() for _ in range(3)]
+    start = time.monotonic()
+    outcomes = ask_all(asking)
+    assert time.monotonic() - start >= times.expiry_s
+    assert sorted(outcomes) == ["held", "refused", "refused"]
+    for one in asking:
+        one.release()
+    assert names(storage) == set()

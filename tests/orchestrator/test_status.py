@@ -110,3 +110,14 @@ def test_a_cell_that_has_its_weights_is_not_blocked() -> None:
         "c": "waiting",
         "other": "done",
     }
+
+
+def test_nothing_runs_where_nobody_drives() -> None:
+    attempts = pd.DataFrame(
+        [dict.fromkeys(ATTEMPTS.names) | {"attempt": 1} | tried(A, "running")],
+        columns=ATTEMPTS.names,
+    )
+    plan = plan_of([A])
+    for may_run, state in ((True, "running"), (False, "waiting")):
+        found = cell_states(plan, attempts, may_run)
+        assert found.set_index("method").loc["a", "state"] == state
