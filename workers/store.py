@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from workers.errors import Problem, UserError
 from workers.schemas import KEYS, SCHEMA_VERSION, TABLES
 from workers.storage import TEMPORARY, Storage
 from workers.suites.base import SplitKey
+from workers.tables import DamagedTableError, Reading, read_file, read_files
 
 Row = Mapping[str, Any]
 
@@ -32,16 +32,20 @@ CHECKPOINT = "model.safetensors"
 SMALL_TABLE = 100
 """Rows below which compression makes a file no smaller and takes longer than all the rest."""
 
-FILES_AT_ONCE = 500
-"""Files in one pyarrow data set: it holds on to the footers of all, about 0.1 MB each."""
+TRAINING_STATE = "training."
+"""How the names of training states begin (`workers.training_state`)."""
 
 
 @dataclass(frozen=True)
 class Scan:
-    """A table as it could be read, and the files that could not be."""
+    """A table as it could be read, and the files that could not be, with the reason."""
 
     table: pa.Table
-    damaged: tuple[str, ...] = ()
+    damage: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def damaged(self) -> tuple[str, ...]:
+        return tuple(self.damage)
 
 
 @dataclass
@@ -202,15 +206,28 @@ class Store:
         if len(parts) == 1 and not self.storage.exists(merged):
             self.storage.move(parts[0], merged)
             return
-        scan = self._read_one_by_one("accuracy", [merged, *parts], TABLES["accuracy"].names)
-        self.set_aside(scan.damaged)
-        if scan.table.num_rows:
-            self._write(merged, _distinct(scan.table, KEYS["accuracy"]))
-        for part in parts:
-            self.storage.delete(part)
+        tables, seen = [], []
+        for name in (merged, *parts):
+            try:
+                tables.append(read_file(self.storage, "accuracy", name))
+                seen.append(name)
+            except FileNotFoundError:
+                continue
+            except DamagedTableError:
+                self.set_aside([name])
+        if tables:
+            rows = pa.concat_tables(tables, promote_options="default")
+            self._write(merged, _distinct(rows, KEYS["accuracy"]))
+        for name in seen:
+            if name != merged:
+                self.storage.delete(name)
 
     def sweep(self) -> None:
-        """Clear what drivers and writers that died have left: unsealed parts, temporary files."""
+        """Clear what drivers and writers that died have left.
+
+        Those are unsealed parts, temporary files, and training states of cells that are trained: a
+        worker that was thought dead may have written them after its successor was done.
+        """
         parts = defaultdict(list)
         for name in self.storage.names("accuracy", ".parquet"):
             cell_id, _, eval_dataset = name.removesuffix(".parquet").partition(".")
@@ -218,8 +235,11 @@ class Store:
                 parts[cell_id].append(eval_dataset)
         for cell_id, eval_datasets in parts.items():
             self.seal(cell_id, eval_datasets)
-        for name in self.storage.walk(""):
-            if name.endswith(TEMPORARY):
+        everything = set(self.storage.walk(""))
+        for name in everything:
+            folder, _, last = name.rpartition("/")
+            is_spent = last.startswith(TRAINING_STATE) and f"{folder}/{CHECKPOINT}" in everything
+            if is_spent or name.endswith(TEMPORARY):
                 self.storage.delete(name)
 
     def set_aside(self, names: Iterable[str]) -> None:
@@ -236,46 +256,22 @@ class Store:
     def scan(self, table: str, columns: Sequence[str] | None = None) -> Scan:
         """Read a table, one row per key, naming the files whose contents are damaged.
 
-        Columns that an older version did not write are null.
+        Columns that an older version did not write are null. Where a key is in a merged file and
+        in a part that a late worker has put beside it, the merged file's row counts.
 
         Raises:
             StorageError: when the disk or object store does not give out a file.
         """
-        schema = TABLES[table]
-        wanted = list(columns) if columns is not None else schema.names
+        wanted = list(columns) if columns is not None else TABLES[table].names
         needed = list(dict.fromkeys([*wanted, *KEYS[table]]))
-        names = [f"{table}/{name}" for name in self.storage.names(table, ".parquet")]
-        try:
-            scan = Scan(self._read_dataset(names, schema, needed))
-        except (OSError, pa.ArrowException):
-            scan = self._read_one_by_one(table, names, needed)
-        return Scan(_distinct(scan.table, KEYS[table]).select(wanted), scan.damaged)
+        reading = self.read_files(table, needed)
+        return Scan(_distinct(reading.table, KEYS[table]).select(wanted), reading.damage)
 
-    def _read_dataset(
-        self, names: Sequence[str], schema: pa.Schema, columns: list[str]
-    ) -> pa.Table:
-        tables = [schema.empty_table().select(columns)]
-        for start in range(0, len(names), FILES_AT_ONCE):
-            paths = [self.storage.path(name) for name in names[start : start + FILES_AT_ONCE]]
-            data = ds.dataset(
-                paths, schema=schema, format="parquet", filesystem=self.storage.filesystem
-            )
-            tables.append(data.to_table(columns=columns))
-        return pa.concat_tables(tables)
-
-    def _read_one_by_one(self, table: str, names: Sequence[str], columns: list[str]) -> Scan:
-        tables = [TABLES[table].empty_table().select(columns)]
-        damaged = []
-        for name in names:
-            try:
-                data = pa.BufferReader(self.storage.read(name))
-            except FileNotFoundError:
-                continue  # sealed into another file since the listing
-            try:
-                tables.append(pq.read_table(data, columns=columns, schema=TABLES[table]))
-            except (OSError, pa.ArrowException):
-                damaged.append(name)
-        return Scan(pa.concat_tables(tables), tuple(damaged))
+    def read_files(self, table: str, columns: Sequence[str]) -> Reading:
+        """Read some columns of every file of a table, with repeated keys; see `scan`."""
+        names = self.storage.names(table, ".parquet")
+        names.sort(key=lambda name: (name.count("."), name))  # merged files before their parts
+        return read_files(self.storage, table, [f"{table}/{name}" for name in names], columns)
 
     def committed(self) -> Committed:
         """Return what is done, from the rows and checkpoints themselves and nothing else."""

@@ -231,7 +231,7 @@ def test_a_file_that_the_disk_refuses_is_not_called_damaged(
 
 def test_a_column_that_an_older_version_did_not_write_is_null(store: Store) -> None:
     store.commit_accuracy("c1", "val", [row("c1", n_correct_unmasked=2)])
-    path = Path(store.storage.path("accuracy/old.parquet"))
+    path = Path(store.storage.path("accuracy/c0.parquet"))
     old = pa.Table.from_pylist([row("c0")], schema=ACCURACY).drop_columns(["n_correct_unmasked"])
     pq.write_table(old, path)
     table = store.scan("accuracy", ["cell_id", "n_correct_unmasked"]).table.sort_by("cell_id")
