@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from orchestrator import licence
 from orchestrator.grid import Grid
+from orchestrator.lease import Lease, refuse_if_held
 from orchestrator.preflight import preflight
 from orchestrator.search import Finding, findings_of, plan_of, searches_of, to_run
 from orchestrator.sweep import make_data, site_of
@@ -20,6 +22,7 @@ def tune(
     grid: Grid,
     *,
     retry: bool = False,
+    take_over: bool = False,
     address: str | None = None,
     num_cpus: int | None = None,
     tell: Callable[[str], None] = lambda _: None,
@@ -29,17 +32,23 @@ def tune(
     Args:
         grid: with a `tune`.
         retry: whether trials that failed are run once more.
+        take_over: whether to take the place of a driver of the store that lives.
         address: of a Ray cluster; None for one embedded in this process.
         num_cpus: of the embedded cluster; None for all of this machine's.
         tell: is told in words of what happens.
 
     Raises:
-        UserError: when anything is wrong with what was asked for; nothing has then been written.
+        UserError: when anything is wrong with what was asked for, or somebody else drives the
+            store; nothing has then been written.
+        LeaseLostError: when another driver has taken this one's place.
     """
     store = Store(grid.store)
     store.check(grid.suite.name, grid.suite.version)
     findings = read_findings(grid, store)
-    licence.check_acknowledged(grid, plan_of(grid, to_run(findings, retry)))
+    left = to_run(findings, retry)
+    licence.check_acknowledged(grid, plan_of(grid, left))
+    if left and not take_over:
+        refuse_if_held(store.storage)
     grid = make_data(grid, tell)
     findings = read_findings(grid, store)
     left = to_run(findings, retry)
@@ -51,9 +60,18 @@ def tune(
     from orchestrator.tuner import run_trials
 
     store.create(grid.suite.name, grid.suite.version)
-    store.set_aside(store.scan("tuning").damaged)
-    observe = _observer(len(left), tell)
-    run_trials(left, findings, site_of(grid), grid.resources, observe, address, num_cpus)
+    with _leased(store, take_over, tell) as lease:
+        store.set_aside(store.scan("tuning").damaged)
+        run_trials(
+            left,
+            findings,
+            site_of(grid),
+            grid.resources,
+            observe=_observer(len(left), tell),
+            check=lease.check,
+            address=address,
+            num_cpus=num_cpus,
+        )
     # What counts is not what the workers said but what can be read back.
     return read_findings(grid, store)
 
@@ -96,6 +114,18 @@ def _check_same_data(grid: Grid, findings: Iterable[Finding]) -> None:
             problems.append(Problem(f"data set {name}", message, hint))
     if problems:
         raise UserError(problems)
+
+
+@contextmanager
+def _leased(store: Store, take_over: bool, tell: Callable[[str], None]) -> Iterator[Lease]:
+    """Be the one driver of a store: others clear up what they take for a dead one's."""
+    lease = Lease(store.storage, tell=tell)
+    lease.acquire(take_over)
+    try:
+        lease.wait_until_safe()
+        yield lease
+    finally:
+        lease.release()
 
 
 def _observer(

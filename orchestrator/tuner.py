@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 import tempfile
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -55,6 +56,7 @@ def run_trials(
     site: Site,
     resources: Resources,
     observe: Observe,
+    check: Callable[[], None] = lambda: None,
     address: str | None = None,
     num_cpus: int | None = None,
 ) -> None:
@@ -66,6 +68,7 @@ def run_trials(
         site: where store and data are.
         resources: what one trial is given.
         observe: is told of each trial that ends.
+        check: is called all the while; the search ends with what it raises.
         address: of a Ray cluster; None for one embedded in this process.
         num_cpus: of the embedded cluster; None for all of this machine's.
 
@@ -76,7 +79,9 @@ def run_trials(
     try:
         check_feasible(resources, ray.nodes())
         with tempfile.TemporaryDirectory(prefix="rib-tune-") as scratch:
-            _tuner(trials, findings, site, resources, observe, scratch).fit()
+            recorder = Recorder(trials, Store(site.store), observe, check)
+            _tuner(trials, findings, site, resources, recorder, scratch).fit()
+            recorder.record()
     finally:
         ray.shutdown()
 
@@ -86,7 +91,7 @@ def _tuner(
     findings: Sequence[Finding],
     site: Site,
     resources: Resources,
-    observe: Observe,
+    recorder: Recorder,
     scratch: str,
 ) -> tune.Tuner:
     on_worker = tune.with_parameters(
@@ -103,7 +108,7 @@ def _tuner(
             storage_path=scratch,
             verbose=0,
             failure_config=tune.FailureConfig(max_failures=CRASHES),
-            callbacks=[Recorder(trials, Store(site.store), observe)],
+            callbacks=[recorder],
         ),
     )
 
@@ -213,49 +218,53 @@ def _error_of(trial: Any) -> Exception:
 
 
 class Recorder(tune.Callback):
-    """Records the trials that cannot do it themselves: those stopped, and those that died."""
+    """Records the trials that cannot do it themselves: those stopped, and those that died.
 
-    def __init__(self, trials: Sequence[Trial], store: Store, observe: Observe) -> None:
-        self.trials, self.store, self.observe = trials, store, observe
-        self.rows: dict[int, dict[str, Any]] = {}
+    What goes wrong in a hook about one trial Tune only logs, so those hooks take notes, and what
+    may fail is done at the end of a step.
+    """
 
-    def on_trial_result(
-        self,
-        iteration: int,  # noqa: ARG002
-        trials: Any,  # noqa: ARG002
-        trial: Any,
-        result: dict[str, Any],
-        **info: Any,  # noqa: ARG002
+    def __init__(
+        self, trials: Sequence[Trial], store: Store, observe: Observe, check: Callable[[], None]
     ) -> None:
+        self.trials, self.store, self.observe, self.check = trials, store, observe, check
+        self.rows: dict[int, dict[str, Any]] = {}
+        self.ended: deque[tuple[Trial, dict[str, Any]]] = deque()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Have nothing pickled: Tune saves itself to be restored, and the store is restored from.
+
+        What is told of trials may hold what cannot be pickled.
+        """
+        return {}
+
+    def on_trial_result(self, *, trial: Any, result: dict[str, Any], **info: Any) -> None:  # type: ignore[override]  # noqa: ARG002
         self.rows[trial.config["trial"]] = result[ROW]
 
-    def on_trial_complete(
-        self,
-        iteration: int,  # noqa: ARG002
-        trials: Any,  # noqa: ARG002
-        trial: Any,
-        **info: Any,  # noqa: ARG002
-    ) -> None:
-        row = self.rows[trial.config["trial"]]
-        if row["state"] == "stopped":
-            self.store.commit_trial(row)
-        self.observe(self.trials[trial.config["trial"]], row)
+    def on_trial_complete(self, *, trial: Any, **info: Any) -> None:  # type: ignore[override]  # noqa: ARG002
+        index = trial.config["trial"]
+        self.ended.append((self.trials[index], self.rows[index]))
 
-    def on_trial_error(
-        self,
-        iteration: int,  # noqa: ARG002
-        trials: Any,  # noqa: ARG002
-        trial: Any,
-        **info: Any,  # noqa: ARG002
-    ) -> None:
-        mine = self.trials[trial.config["trial"]]
+    def on_trial_error(self, *, trial: Any, **info: Any) -> None:  # type: ignore[override]  # noqa: ARG002
+        index = trial.config["trial"]
         error = _error_of(trial)
         row = {
-            **mine.row(),
-            **self.rows.get(trial.config["trial"], {}),
+            **self.trials[index].row(),
+            **self.rows.get(index, {}),
             "state": "failed",
             "error_kind": str(classify(error)),
             "message": f"{type(error).__name__}: {error}",
         }
-        self.store.commit_trial(row)
-        self.observe(mine, row)
+        self.ended.append((self.trials[index], row))
+
+    def on_step_end(self, **info: Any) -> None:  # type: ignore[override]  # noqa: ARG002
+        self.record()
+
+    def record(self) -> None:
+        """Put into the store, and tell, what has ended since the last time."""
+        self.check()
+        while self.ended:
+            trial, row = self.ended.popleft()
+            if row["state"] in ("stopped", "failed"):
+                self.store.commit_trial(row)
+            self.observe(trial, row)

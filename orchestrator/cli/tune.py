@@ -13,6 +13,7 @@ from orchestrator.cli.grids import (
     CpusOption,
     GridPath,
     StoreOption,
+    TakeOverOption,
     acknowledging,
     load,
 )
@@ -32,6 +33,7 @@ def tune(
     cpus: CpusOption = None,
     retry: Annotated[bool, typer.Option("--retry", help="Run failed trials once more.")] = False,
     acknowledge: AcknowledgeOption = None,
+    take_over: TakeOverOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Choose hyper-parameters by held-out images of each downstream set, never by a test set.
@@ -45,7 +47,9 @@ def tune(
     loaded = acknowledging(load(grid, store), acknowledge)
     if out is not None:
         check_out(out)
-    findings = search(loaded, retry=retry, address=address, num_cpus=cpus, tell=tell)
+    findings = search(
+        loaded, retry=retry, take_over=take_over, address=address, num_cpus=cpus, tell=tell
+    )
     if as_json:
         print_json(search_records(findings))
     else:

@@ -120,13 +120,14 @@ def test_a_trial_whose_process_died_is_recorded_with_what_is_known(tmp_path: Pat
     trial = searches(tmp_path)[0].trials[1]
     told: list[tuple[Trial, Any]] = []
     store = Store(str(tmp_path / "store"))
-    recorder = Recorder([trial], store, lambda *what: told.append(what))
+    recorder = Recorder([trial], store, lambda *what: told.append(what), lambda: None)
     pickled = tmp_path / "error.pkl"
     pickled.write_bytes(cloudpickle.dumps(ActorDiedError()))
     dead = SimpleNamespace(config={"trial": 0}, pickled_error_file=str(pickled), error_file=None)
     row = {**trial.row(), "state": "stopped", "epochs": 1, "held_out_correct": 3}
-    recorder.on_trial_result(1, [], dead, {"row": row})
-    recorder.on_trial_error(2, [], dead)
+    recorder.on_trial_result(iteration=1, trials=[], trial=dead, result={"row": row})
+    recorder.on_trial_error(iteration=2, trials=[], trial=dead)
+    recorder.on_step_end(iteration=2, trials=[])
     (kept,) = store.scan("tuning").table.to_pylist()
     assert (kept["state"], kept["error_kind"]) == ("failed", ErrorKind.WORKER_CRASH)
     assert (kept["epochs"], kept["trial"], kept["search"]) == (1, 1, trial.search)
