@@ -59,6 +59,12 @@ def unpack(data: bytes) -> TrainingState:
     return TrainingState(facts.pop("epoch"), load(data), facts)
 
 
+def is_whole(name: str, data: bytes) -> bool:
+    """Whether bytes are those that a state of this name was written with."""
+    match = NAME.fullmatch(name)
+    return match is not None and match[2] == _digest(data)
+
+
 class TrainingStates:
     """The training states of one cell in a store."""
 
@@ -95,8 +101,7 @@ class TrainingStates:
                 data = self.store.read_artifact(self.cell_id, name)
             except FileNotFoundError:
                 continue  # another try at this cell, thought dead or thinking this one so
-            match = NAME.fullmatch(name)
-            if match is not None and match[2] == _digest(data):
+            if is_whole(name, data):
                 try:
                     return unpack(data)
                 except (SafetensorError, ValueError, KeyError):

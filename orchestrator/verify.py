@@ -1,0 +1,276 @@
+"""`rib verify`: whether everything in a store is whole, fits together, and can be right.
+
+Reads only. A fault is what makes a number wrong or lost; a note is what the next run sees to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import pandas as pd
+
+from orchestrator.checkpoint_check import checkpoint_fault
+from orchestrator.grid import Grid
+from orchestrator.lease import current_driver
+from orchestrator.mixtures import mixtures
+from orchestrator.plan import expand, make_plan
+from orchestrator.results import stored_grid
+from workers.errors import UserError
+from workers.schemas import KEYS, TABLES
+from workers.storage import TEMPORARY
+from workers.store import CHECKPOINT, Committed, Store
+from workers.suites import Suite
+from workers.tables import FILE
+
+READERS = 4
+"""Checkpoints that are looked at together: each is in memory whole."""
+
+_COUNTS = ["n_correct", "n_correct_unmasked", "n_total", "n_expected"]
+_DIGESTS = ["dataset_digest", "weights_digest"]
+_SAME_IN_A_CELL = ["suite", "suite_version", "downstream", "seed", "hyperparameters", "recipe"]
+VALUES = {
+    "accuracy": [*_COUNTS, "loss", *_DIGESTS],
+    "attempts": ["state"],
+    "history": ["loss", "n_correct", "n_total"],
+    "tuning": ["state", "held_out_correct", "held_out_total"],
+}
+"""What rows of one key have to agree in."""
+
+_COLUMNS = {
+    "accuracy": ["model", *_SAME_IN_A_CELL, *VALUES["accuracy"]],
+    "attempts": VALUES["attempts"],
+    "history": VALUES["history"],
+    "tuning": VALUES["tuning"],
+}
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Something that is wrong."""
+
+    kind: str
+    """`file`, `key`, `count`, `digest` or `checkpoint`."""
+    where: str
+    """A file of the store; for a digest, the evaluation set or model."""
+    message: str
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What was looked at, and what was found."""
+
+    store: str
+    n_files: int
+    n_rows: int
+    n_checkpoints: int
+    faults: tuple[Fault, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def ok(self) -> bool:
+        return not self.faults
+
+    @property
+    def files(self) -> list[str]:
+        """The files that faults are in."""
+        return sorted({fault.where for fault in self.faults if fault.kind != "digest"})
+
+
+def verify(store: Store, quick: bool = False) -> Verification:
+    """Check every file, key, count, digest and checkpoint of a store.
+
+    Args:
+        store: to look at.
+        quick: look at checkpoints' headers and sizes only, not at their tensors.
+
+    Raises:
+        UserError: when there is no store, or a later version wrote it.
+        StorageError: when it cannot be read.
+    """
+    about = store.about()
+    names = list(store.storage.walk(""))
+    faults: list[Fault] = []
+    rows: dict[str, pd.DataFrame] = {}
+    for table in TABLES:
+        reading = store.read_files(table, [*KEYS[table], *_COLUMNS[table]])
+        faults += [Fault("file", name, why) for name, why in reading.damage.items()]
+        rows[table] = reading.table.to_pandas()
+        rows[table][FILE] = rows[table][FILE].str.removeprefix(store.storage.path(""))
+        rows[table][FILE] = rows[table][FILE].str.lstrip("/")
+        faults += contradictions(rows[table], table)
+    grid, grid_faults = _grid_of(store, names)
+    faults += grid_faults
+    accuracy = rows["accuracy"]
+    faults += impossible_counts(accuracy)
+    faults += disagreements(accuracy, about["suite"], about["suite_version"])
+    if grid is not None:
+        faults += unexpected_splits(accuracy, grid.suite)
+        faults += foreign_cells(accuracy, grid)
+    sets = accuracy["eval_dataset"].dropna().unique()
+    faults += [Fault("digest", p.where, p.message) for p in mixtures(_final(accuracy), sets)]
+    tensors = [name for name in names if _holds_tensors(name)]
+    faults += _tensor_faults(store, tensors, quick)
+    return Verification(
+        store=store.uri,
+        n_files=len(names),
+        n_rows=sum(map(len, rows.values())),
+        n_checkpoints=sum(name.endswith(f"/{CHECKPOINT}") for name in tensors),
+        faults=tuple(faults),
+        notes=tuple(_notes(store, grid, rows, names)),
+    )
+
+
+def contradictions(rows: pd.DataFrame, table: str) -> Iterator[Fault]:
+    """Say which keys are there twice with different values.
+
+    Args:
+        rows: of a table, with FILE.
+        table: its name.
+    """
+    key = KEYS[table]
+    distinct = rows.drop_duplicates([*key, *VALUES[table]])
+    clashes = distinct[distinct.duplicated(key, keep=False)]
+    for file, group in clashes.groupby(FILE):
+        yield Fault("key", str(file), f"contradicts other rows of {_keys(group, key)}")
+
+
+def impossible_counts(rows: pd.DataFrame) -> Iterator[Fault]:
+    """Say which rows of the accuracy table cannot be counts of images."""
+    total, expected = rows["n_total"], rows["n_expected"]
+    wrong = {
+        "n_total is not above 0": ~(total > 0),
+        "n_correct is not in 0..n_total": ~rows["n_correct"].between(0, total),
+        "n_correct_unmasked is not in 0..n_total": rows["n_correct_unmasked"].notna()
+        & ~rows["n_correct_unmasked"].between(0, total),
+        "n_total is above n_expected": expected.notna() & (total > expected),
+        "loss is negative or infinite": rows["loss"].notna()
+        & ~rows["loss"].between(0, float("inf"), inclusive="left"),
+    }
+    for what, mask in wrong.items():
+        for file, group in rows[mask].groupby(FILE):
+            yield Fault("count", str(file), f"{what}: {_keys(group, KEYS['accuracy'])}")
+
+
+def unexpected_splits(rows: pd.DataFrame, suite: Suite) -> Iterator[Fault]:
+    """Say which rows are of no split of a suite, or of other numbers of images than it has."""
+    for name, group in rows.groupby("eval_dataset"):
+        spec = suite.evaluation_sets.get(str(name))
+        if spec is None:
+            for file in sorted(set(group[FILE])):
+                yield Fault("key", file, f"{suite.name} has no evaluation set {name!r}")
+            continue
+        split = group[["corruption", "severity"]].astype(object)
+        pairs = split.where(split.notna(), None).itertuples(index=False, name=None)
+        known = pd.Series([pair in set(spec.splits) for pair in pairs], group.index)
+        for file, some in group[~known].groupby(FILE):
+            yield Fault("key", str(file), f"no such split: {_keys(some, KEYS['accuracy'])}")
+        if spec.n_images is None or not spec.is_even:
+            continue
+        n_images = spec.n_images // len(spec.splits)
+        other = group[known & group["n_expected"].notna() & (group["n_expected"] != n_images)]
+        for file, some in other.groupby(FILE):
+            found = sorted({int(n) for n in some["n_expected"]})
+            what = f"n_expected is {found}, a split of {name} has {n_images} images"
+            yield Fault("count", str(file), what)
+
+
+def disagreements(rows: pd.DataFrame, suite: str, version: str) -> Iterator[Fault]:
+    """Say which cells have rows that cannot be of one cell, or are of another suite."""
+    filled = rows[["cell_id", *_SAME_IN_A_CELL, FILE]].astype(object).fillna("")
+    unlike = filled.groupby("cell_id")[_SAME_IN_A_CELL].nunique().gt(1)
+    for cell_id, columns in unlike[unlike.any(axis=1)].iterrows():
+        files = sorted(set(filled.loc[filled["cell_id"] == cell_id, FILE]))
+        differing = ", ".join(columns.index[columns])
+        for file in files:
+            yield Fault("key", file, f"rows of cell {cell_id} differ in {differing}")
+    strange = ~filled["suite"].isin(["", suite]) | ~filled["suite_version"].isin(["", version])
+    for file in sorted(set(filled.loc[strange, FILE])):
+        yield Fault("key", file, f"rows of another suite than {suite} version {version}")
+
+
+def foreign_cells(rows: pd.DataFrame, grid: Grid) -> Iterator[Fault]:
+    """Say which rows of a grid's cells say that they are of another set or seed."""
+    cells = {cell.cell_id: (cell.downstream or "", cell.seed) for cell in expand(grid)}
+    own = rows[rows["cell_id"].isin(list(cells))]
+    said = list(zip(own["downstream"].fillna(""), own["seed"], strict=True))
+    for file in sorted(
+        {
+            file
+            for cell_id, what, file in zip(own["cell_id"], said, own[FILE], strict=True)
+            if cells[cell_id] != what
+        }
+    ):
+        yield Fault("key", file, "its rows name another downstream set or seed than the cell has")
+
+
+def _final(rows: pd.DataFrame) -> pd.DataFrame:
+    """Take finished cells' rows, each combination of digests once per cell."""
+    final = rows[rows["epoch"].isna()]
+    return final.drop_duplicates(["cell_id", "model", "eval_dataset", *_DIGESTS])
+
+
+def _keys(rows: pd.DataFrame, key: list[str]) -> str:
+    """Name the first key of some rows, and how many more there are."""
+    first = rows[key].iloc[0].dropna()
+    text = " ".join(f"{k}={v:g}" if isinstance(v, float) else f"{k}={v}" for k, v in first.items())
+    return text if len(rows) == 1 else f"{text} and {len(rows) - 1} more"
+
+
+def _grid_of(store: Store, names: list[str]) -> tuple[Grid | None, list[Fault]]:
+    if "grid.yaml" not in names:
+        return None, []
+    try:
+        return stored_grid(store), []
+    except UserError as error:
+        return None, [Fault("file", "grid.yaml", str(problem)) for problem in error.problems]
+
+
+def _holds_tensors(name: str) -> bool:
+    return name.startswith(("artifacts/", "shared/")) and name.endswith(".safetensors")
+
+
+def _tensor_faults(store: Store, names: list[str], quick: bool) -> list[Fault]:
+    with ThreadPoolExecutor(READERS) as readers:
+        whys = readers.map(lambda name: checkpoint_fault(store, name, quick), names)
+        return [Fault("checkpoint", n, why) for n, why in zip(names, whys, strict=True) if why]
+
+
+def _notes(
+    store: Store, grid: Grid | None, rows: dict[str, pd.DataFrame], names: list[str]
+) -> Iterator[str]:
+    accuracy, attempts = rows["accuracy"], rows["attempts"]
+    if grid is None:
+        yield "it has no grid that can be read, so nobody knows which cells should be there"
+    else:
+        committed = _committed(accuracy, names)
+        todo = len(make_plan(grid, committed).todo)
+        if todo:
+            yield f"{todo} cells of its grid have something to do: see rib status"
+    running = int((attempts["state"] == "running").sum())
+    if running and not current_driver(store.storage).may_run:
+        yield f"{running} tries say that they run, and nobody drives: the next run ends them"
+    repeated = int(accuracy.duplicated(KEYS["accuracy"]).sum())
+    if repeated:
+        yield f"{repeated} rows are there twice: the next run merges their files"
+    died = sum(name.endswith(TEMPORARY) for name in names)
+    if died:
+        yield f"{died} files of writes that died: the next run removes them"
+    aside = sum(name.startswith("damaged/") for name in names)
+    if aside:
+        yield f"{aside} files were set aside in damaged/; nothing reads them"
+
+
+def _committed(accuracy: pd.DataFrame, names: list[str]) -> Committed:
+    """Return what a plan has to know of a store that was read already."""
+    final = accuracy.loc[accuracy["epoch"].isna(), KEYS["accuracy"]].drop_duplicates()
+    split = final[["corruption", "severity"]].astype(object)
+    pairs = split.where(split.notna(), None).itertuples(index=False, name=None)
+    committed = Committed()
+    for cell_id, name, pair in zip(final["cell_id"], final["eval_dataset"], pairs, strict=True):
+        committed.splits.setdefault(cell_id, {}).setdefault(name, set()).add(pair)
+    committed.checkpoints.update(
+        name.split("/")[1] for name in names if name.endswith(f"/{CHECKPOINT}")
+    )
+    return committed
