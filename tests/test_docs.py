@@ -17,6 +17,7 @@ from orchestrator.grid_file import (
     TransformOverrides,
     parse_grid_file,
 )
+from orchestrator.tune_keys import ChoiceEntry, Domain, Tune
 from orchestrator.yaml_source import parse_yaml
 from workers.methods import methods
 from workers.recipe import Recipe
@@ -32,6 +33,9 @@ SECTIONS: dict[type[BaseModel], str] = {
     Recipe: "## recipe",
     Resources: "## resources",
     Throughput: "## throughput",
+    Tune: "## tune",
+    Domain: "The values of a key; exactly one",
+    ChoiceEntry: "## choices",
 }
 
 
