@@ -108,7 +108,8 @@ TUNING = pa.schema(
         # Of the model that training left; where it was stopped, of the last epoch.
         ("held_out_correct", _int),
         ("held_out_total", _int),
-        ("held_out_by_epoch", pa.list_(_int)),  # right ones after each epoch
+        # Right ones after each epoch; lists are named as Parquet names them.
+        ("held_out_by_epoch", pa.list_(pa.field("element", _int))),
         ("seconds", _float),
         ("error_kind", _string),
         ("message", _string),
