@@ -16,6 +16,7 @@ import os
 import platform
 import resource
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -26,13 +27,14 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from orchestrator.driver import Driver
+from orchestrator.driver import Driver, Steering
 from orchestrator.executor import Executor
 from orchestrator.grid import Grid, MethodEntry
 from orchestrator.grid_file import ModelEntry, Resources
+from orchestrator.lease import Lease
 from orchestrator.plan import make_plan
 from orchestrator.ray_executor import RayExecutor
-from orchestrator.session import close_stale_attempts
+from orchestrator.session import Terms, close_stale_attempts, driving
 from orchestrator.sweep import take_up
 from workers.cell import Model
 from workers.job import Job, Site
@@ -117,23 +119,31 @@ def no_op() -> None:
     pass
 
 
+def tell(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
 def measure(n_cells: int, folder: Path) -> Measurement:
     """Run N cells, then N bare tasks, in a Ray session of their own."""
     store = Store(str(folder / f"store-{n_cells}"))
-    executor = RayExecutor(Site(store=store.uri, data_root="."), Resources(), work=no_op_cell)
-    try:
-        run_cells(grid_of(WARM_UP, store.uri, "warm-up"), store, executor)
-        plan, drive, read_back = run_cells(grid_of(n_cells, store.uri, "cold"), store, executor)
+    lease = Lease(store.storage)
+    site = Site(store=store.uri, data_root=".", driver=lease.driver)
+    workers = RayExecutor(site, Resources(), work=no_op_cell)
+    warm_up = grid_of(WARM_UP, store.uri, "warm-up")
+    with driving(store, warm_up, lease, workers, Terms(), tell) as steering:
+        run_cells(warm_up, store, workers, steering)
+        cold = grid_of(n_cells, store.uri, "cold")
+        plan, drive, read_back = run_cells(cold, store, workers, steering)
         peak_rss = peak_rss_bytes()
         check(store, n_cells + WARM_UP)
         run_bare_tasks(WARM_UP)
         bare = run_bare_tasks(n_cells)
-    finally:
-        executor.close()
     return Measurement(plan, drive, read_back, bare, peak_rss)
 
 
-def run_cells(grid: Grid, store: Store, executor: Executor) -> tuple[float, float, float]:
+def run_cells(
+    grid: Grid, store: Store, executor: Executor, steering: Steering
+) -> tuple[float, float, float]:
     """Do what `orchestrator.sweep.run` does; return the seconds of its three parts."""
     start = time.perf_counter()
     committed = store.committed()
@@ -141,7 +151,8 @@ def run_cells(grid: Grid, store: Store, executor: Executor) -> tuple[float, floa
     assert len(plan.todo) == len(plan.nodes)
     planned = time.perf_counter()
     take_up(store, grid, committed)
-    summary = Driver(plan, executor, store, attempts=close_stale_attempts(store)).run()
+    attempts = close_stale_attempts(store)
+    summary = Driver(plan, executor, store, attempts=attempts, steering=steering).run()
     assert summary.ok, summary
     driven = time.perf_counter()
     left = make_plan(grid, store.committed()).todo

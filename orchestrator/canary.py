@@ -76,11 +76,6 @@ class Verdict:
             return "missing"
         return "agrees" if self.comparisons else "no published value"
 
-    @property
-    def passes(self) -> bool:
-        """Whether nothing speaks against the model; no published value speaks neither way."""
-        return self.state in ("agrees", "no published value")
-
     def __str__(self) -> str:
         if self.differing:
             each = (f"{float(c.difference):+.3f} ({c.eval_dataset})" for c in self.differing)

@@ -114,11 +114,6 @@ class Plan:
     def n_edges(self) -> int:
         return sum(len(self.parents(cell_id)) for cell_id in self.nodes)
 
-    @property
-    def requested(self) -> list[Node]:
-        """The cells that the grid asks for, as opposed to mere prerequisites."""
-        return [node for node in self.nodes.values() if not node.is_prerequisite]
-
     @cached_property
     def priority(self) -> dict[str, float]:
         """For each cell the cost of the longest chain of work that starts with it.

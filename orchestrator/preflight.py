@@ -77,7 +77,7 @@ def _needed(grid: Grid, plan: Plan, problems: list[Problem]) -> set[str]:
     for cell_id in plan.todo:
         node = plan.nodes[cell_id]
         names.update(node.missing)
-        if node.training_images and node.cell.downstream is not None:
+        if node.has_to_train and node.cell.downstream is not None:
             names.add(node.cell.downstream)
             method = method_of(node.cell)
             if method.reads_id_train(method.config):

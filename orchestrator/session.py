@@ -107,6 +107,8 @@ def tidy(store: Store, grid: Grid, committed: Committed, terms: Terms, tell: Tel
     Raises:
         UserError: when there are such, and somebody else drives the store.
     """
+    if grid.keep == "all":
+        return
     needs = needs_of(grid, committed)
     if needs.superfluous:
         lease = Lease(store.storage, terms.times, tell)

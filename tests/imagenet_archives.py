@@ -31,6 +31,19 @@ from workers.suites import Suite, suites
 
 SUITE = suites()["imagenet-rib"]
 SPACE = SUITE.space
+PUBLISHED_COUNTS = {
+    "imagenet-1k": 50_000,
+    "imagenet-v2": 10_000,
+    "imagenet-a": 7_500,
+    "imagenet-r": 30_000,
+    "imagenet-sketch": 50_889,
+    "objectnet": 18_574,
+    "imagenet-cartoon": 50_000,
+    "imagenet-drawing": 50_000,
+    "imagenet-c": 15 * 5 * 50_000,
+}
+"""How many images each set has, by the papers that published them."""
+
 BORDER = 2
 RED = (255, 0, 0)
 SIZE = 16

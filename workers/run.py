@@ -123,12 +123,11 @@ def make_model(bench: Bench) -> nn.Module:
     What was built is saved before anything is scored, so that no try trains it again. A baseline
     is its own weights file.
     """
-    from workers.methods import methods
+    from workers.methods import method_of
     from workers.models import pack_with_digest, state_of
 
     cell = bench.cell
-    kind = methods()[cell.method]
-    method = kind(kind.Config.model_validate(dict(cell.hyperparameters)))
+    method = method_of(cell)
     if bench.store.has_checkpoint(cell.cell_id):
         return bench.restore(method)
     module = method.build(bench)

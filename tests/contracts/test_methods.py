@@ -16,6 +16,7 @@ import torch
 from pydantic import ValidationError
 from safetensors.torch import load_file
 
+from tests import embedded
 from workers.bench import Bench
 from workers.cell import BASELINE, Cell, Model
 from workers.digests import file_digest
@@ -41,22 +42,7 @@ PER_RUN = {"started_at", "finished_at", "attempt"}
 
 def cell_of(name: str, model: Model, **hyperparameters: Any) -> Cell:
     """The cell that a grid would make of a method on `a`, with its parents."""
-    kind = methods()[name]
-    config = kind.Config.model_validate(hyperparameters)
-    suite = suites()["digits-rib"]
-    is_baseline = name == BASELINE
-    return Cell(
-        suite=suite.name,
-        suite_version=suite.version,
-        model=model,
-        method=name,
-        method_version=kind.version,
-        label=name,
-        downstream=None if is_baseline else "a",
-        hyperparameters=config.model_dump(mode="json"),
-        recipe=RECIPE.model_dump(mode="json") if kind.trains else None,
-        parents=tuple(cell_of(parent, model) for parent in kind.starts_from(config)),
-    )
+    return embedded.cell_of(name, model, RECIPE, **hyperparameters)
 
 
 @dataclass

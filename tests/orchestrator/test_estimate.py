@@ -19,6 +19,7 @@ from orchestrator.estimate import (
 from orchestrator.grid import Grid, load_grid
 from orchestrator.grid_file import Resources, Throughput
 from orchestrator.plan import Node, Plan, make_plan
+from tests.imagenet_archives import PUBLISHED_COUNTS
 from tests.orchestrator.rib import rib
 from tests.orchestrator.test_cli import HEAVY, imported_by
 from tests.orchestrator.test_plan import entry, make_grid
@@ -199,19 +200,6 @@ def test_the_benchmark_s_models_have_the_parameters_that_timm_gives_them() -> No
 
 # ------------------------------------------------------------------------------ rib plan
 
-C = 15 * 5 * 50_000
-PUBLISHED = {
-    "imagenet-1k": 50_000,
-    "imagenet-v2": 10_000,
-    "imagenet-a": 7_500,
-    "imagenet-r": 30_000,
-    "imagenet-sketch": 50_889,
-    "objectnet": 18_574,
-    "imagenet-cartoon": 50_000,
-    "imagenet-drawing": 50_000,
-    "imagenet-c": C,
-}
-
 
 def test_the_paper_s_grid_is_planned_without_data_weights_or_torch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -231,7 +219,8 @@ def test_the_paper_s_grid_is_planned_without_data_weights_or_torch(
     }
     n_vits = 16
     n_trained, n_all = 8 * (19 * 7 + n_vits * 3), 8 * (19 * 9 + n_vits * 3)
-    every, tuned_on = sum(PUBLISHED.values()), sum(PUBLISHED.values()) - PUBLISHED["imagenet-1k"]
+    every = sum(PUBLISHED_COUNTS.values())
+    tuned_on = every - PUBLISHED_COUNTS["imagenet-1k"]
     assert plan["cells"] == 19 + n_all
     made_from = {"soup": ("ft", "l2sp", "lwf"), "lp-ft": ("lp",), "wise-ft": ("ft",)}
     assert plan["edges"] == 19 * 8 * sum(map(len, made_from.values()))

@@ -12,6 +12,7 @@ import timm
 from timm.data import ImageNetInfo
 
 from orchestrator.reduce import IMAGENET_RIB
+from tests.imagenet_archives import PUBLISHED_COUNTS
 from workers.suites import suites
 
 SUITE = suites()["imagenet-rib"]
@@ -64,17 +65,7 @@ def test_a_and_r_are_the_subsets_whose_logits_timm_lists() -> None:
 
 def test_counts_are_the_published_ones() -> None:
     counts = {name: spec.n_images for name, spec in SUITE.evaluation_sets.items()}
-    assert counts == {
-        "imagenet-1k": 50_000,
-        "imagenet-v2": 10_000,
-        "imagenet-a": 7_500,
-        "imagenet-r": 30_000,
-        "imagenet-sketch": 50_889,
-        "objectnet": 18_574,
-        "imagenet-cartoon": 50_000,
-        "imagenet-drawing": 50_000,
-        "imagenet-c": 3_750_000,
-    }
+    assert counts == PUBLISHED_COUNTS
     objectnet = SUITE.dataset("objectnet")
     assert (objectnet.n_classes, objectnet.n_indices) == (113, 125)
     assert objectnet.options["border"] == 2
