@@ -98,7 +98,10 @@ def test_the_plan_of_the_quickstart(digits_root: Path, tmp_path: Path, capsys: C
     assert not (tmp_path / "store").exists()
 
 
-def test_the_plan_as_json(digits_root: Path, tmp_path: Path, capsys: Capture) -> None:
+def test_the_plan_as_json(
+    digits_root: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # where nobody has run the grid into its own store yet
     assert rib("plan", write_grid(tmp_path, digits_root, "quickstart"), "--json") == 0
     plan = json.loads(capsys.readouterr().out)
     numbers = ("cells", "edges", "prerequisites", "done", "to_run")
