@@ -11,7 +11,7 @@ from orchestrator.grid_file import GridFile, validate
 from orchestrator.yaml_source import Document
 from workers.cell import canonical_json
 from workers.errors import Problem, nearest
-from workers.methods import Method, MethodConfig, methods
+from workers.methods import ABSENT, Method, MethodConfig, methods
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,8 @@ def _method(
         problems.append(Problem(where, "the key 'method' is missing", "such as: method: ft"))
         return None
     if name not in methods():
-        problems.append(Problem(where, f"unknown method {name!r}", nearest(name, methods())))
+        hint = ABSENT.get(name) or nearest(name, methods())
+        problems.append(Problem(where, f"unknown method {name!r}", hint))
         return None
     if not isinstance(label, str) or not label or any(c in label for c in "/,= \t\n"):
         problems.append(Problem(where, f"{label!r} is no name for a method"))

@@ -92,6 +92,14 @@ GRIDS = [
         {"methods": "[{method: l2sp, strenght: 2}]"},
     ),
     Case(
+        "a method that cannot be had here",
+        [
+            ":6: methods[0]: unknown method 'flyp' (it needs the text tower of a CLIP model, "
+            "and timm's models have none)"
+        ],
+        {"methods": "[flyp]"},
+    ),
+    Case(
         "a hyper-parameter of a method that has none",
         [":6: methods[0].strength: unknown key"],
         {"methods": "[{method: ft, strength: 2}]"},

@@ -8,7 +8,14 @@ from workers import registry
 from workers.cell import Cell
 from workers.methods.base import FineTuning, Method, MethodConfig, Workbench
 
-__all__ = ["FineTuning", "Method", "MethodConfig", "Workbench", "method_of", "methods"]
+__all__ = ["ABSENT", "FineTuning", "Method", "MethodConfig", "Workbench", "method_of", "methods"]
+
+ABSENT = {
+    "flyp": "it needs the text tower of a CLIP model, and timm's models have none",
+    "random-soup": "it is the method soup, with one member and a list of seeds",
+    "swa": "the average along a run is the method ema",
+}
+"""Names that a reader of the field would try, and why there is no such method here."""
 
 
 @cache
