@@ -55,6 +55,7 @@ SUITE = Suite(
     space=LabelSpace(("zero", "one")),
     id=DatasetSpec("val", "val", n_images=1),
     ood=(DatasetSpec("ood", "ood", n_images=1),),
+    parameters={"warm-up": 1, "cold": 1},  # known, as in ImageNet-RIB: nothing is built to know it
 )
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator import data_manifest
+from orchestrator.apart import apart
 from orchestrator.data_manifest import Manifest, SetRecord, read_manifest
 from orchestrator.grid import Grid
 from orchestrator.plan import Plan
@@ -28,13 +29,14 @@ DECODE_LIMIT = 50_000
 """Up to this many images that no check has decoded yet are decoded now; that takes seconds."""
 
 
-def preflight(grid: Grid, plan: Plan, store: Store | None = None) -> None:
+def preflight(grid: Grid, plan: Plan, store: Store | None = None, *, is_lean: bool = False) -> None:
     """Check what the cells that are to do will read.
 
     Args:
         grid: that is to be run.
         plan: its cells.
         store: with whose rows the new ones will be compared; None when they need not fit.
+        is_lean: whether this process is to stay without PyTorch, which checks of models need.
 
     Raises:
         UserError: with every problem found in any data set or weights file.
@@ -48,7 +50,8 @@ def preflight(grid: Grid, plan: Plan, store: Store | None = None) -> None:
         # A set that images are left out of has another digest than the whole that is read here.
         whole = [one for one in datasets if one.spec.name not in grid.skip_undecodable]
         problems += _unlike_rows(whole, plan, store)
-    problems += _unfit_models(grid, plan) or _unfit_methods(grid, plan)
+    cells = _unlike_cells(plan)
+    problems += apart(unfit, grid, cells) if is_lean else unfit(grid, cells)
     if problems:
         raise UserError(problems)
 
@@ -186,8 +189,23 @@ def _unlike_rows(datasets: Iterable[Dataset], plan: Plan, store: Store) -> list[
     ]
 
 
-def _unfit_models(grid: Grid, plan: Plan) -> list[Problem]:
-    used = {plan.nodes[cell_id].cell.model.name for cell_id in plan.todo}
+def _unlike_cells(plan: Plan) -> list[Cell]:
+    """Return a cell for each model, and method with its hyper-parameters, that are to be used."""
+    found: dict[tuple[str, str, str], Cell] = {}
+    for cell_id in plan.todo:
+        cell = plan.nodes[cell_id].cell
+        which = (cell.model.name, cell.label, canonical_json(dict(cell.hyperparameters)))
+        found.setdefault(which, cell)
+    return [found[which] for which in sorted(found)]
+
+
+def unfit(grid: Grid, cells: Sequence[Cell]) -> list[Problem]:
+    """Say what does not fit of the models of cells, or else of the methods used on them."""
+    return _unfit_models(grid, cells) or _unfit_methods(grid, cells)
+
+
+def _unfit_models(grid: Grid, cells: Iterable[Cell]) -> list[Problem]:
+    used = {cell.model.name for cell in cells}
     return [
         problem
         for model in grid.models
@@ -196,25 +214,20 @@ def _unfit_models(grid: Grid, plan: Plan) -> list[Problem]:
     ]
 
 
-def _unfit_methods(grid: Grid, plan: Plan) -> list[Problem]:
+def _unfit_methods(grid: Grid, cells: Sequence[Cell]) -> list[Problem]:
     """Say which methods cannot be used on which models that they are to be used on."""
     import torch
 
     from workers.models import create
 
-    variants: dict[str, dict[tuple[str, str], Cell]] = {}
-    for cell_id in plan.todo:
-        cell = plan.nodes[cell_id].cell
-        variant = (cell.label, canonical_json(dict(cell.hyperparameters)))
-        variants.setdefault(cell.model.name, {})[variant] = cell
     problems = []
     for model in grid.models:
         with torch.device("meta"):
             module = create(model)
-        for (label, _), cell in sorted(variants.get(model.name, {}).items()):
+        for cell in (cell for cell in cells if cell.model.name == model.name):
             method = method_of(cell)
             if reason := method.unfit(method.config, module):
-                problem = Problem(f"method {label!r} on model {model.name!r}", reason)
+                problem = Problem(f"method {cell.label!r} on model {model.name!r}", reason)
                 problems += [problem] if problem not in problems else []
     return problems
 

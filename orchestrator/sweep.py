@@ -129,7 +129,7 @@ def run(
         tidy(store, grid, committed, terms, tell)
         complaints = canary_complaints(store, grid, tell) if with_canary else ()
         return Result(grid, plan, Summary(), n_run, complaints)
-    preflight(grid, plan, None if mixed_data else store)
+    preflight(grid, plan, None if mixed_data else store, is_lean=executor != "inline")
     tell(f"{n_run} of {len(plan.nodes)} cells to run")
     lease = Lease(store.storage, terms.times, tell)
     workers = open_executor(executor, grid, address, num_cpus, lease.driver)
