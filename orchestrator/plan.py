@@ -9,11 +9,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from orchestrator.grid import Grid, MethodEntry
-from workers.cell import BASELINE, Cell, Model
-from workers.recipe import Recipe
+from orchestrator.expansion import expand
+from orchestrator.grid import Grid
+from workers.cell import Cell
 from workers.store import Committed
 from workers.suites import Suite
+
+__all__ = ["Node", "Only", "Plan", "expand", "make_plan"]
 
 TRAINING_COST = 3.0
 """Cost of training on an image, with a forward pass as 1: a backward pass is about two."""
@@ -159,69 +161,6 @@ def make_plan(grid: Grid, committed: Committed, only: Only | None = None) -> Pla
     return Plan(nodes, frozenset(_to_run(nodes)))
 
 
-def expand(grid: Grid) -> Iterator[Cell]:
-    """Yield the cells of a grid: each model's baseline, then downstream x method x seed."""
-    cells: dict[tuple[str, str, str, int], Cell] = {}
-    for model in grid.models:
-        baseline = _baseline(grid.suite, model, grid.method(BASELINE))
-        yield baseline
-        for downstream in grid.downstream:
-            for entry in grid.methods:
-                if entry.kind.name != BASELINE and entry.is_for(model.name):
-                    pools_seeds = bool(entry.kind.seeds(entry.config))
-                    for seed in grid.seeds[:1] if pools_seeds else grid.seeds:
-                        yield _cell(grid, baseline, downstream, entry, seed, cells)
-
-
-def _baseline(suite: Suite, model: Model, entry: MethodEntry) -> Cell:
-    return Cell(
-        suite=suite.name,
-        suite_version=suite.version,
-        model=model,
-        method=BASELINE,
-        method_version=entry.kind.version,
-        label=BASELINE,
-    )
-
-
-def _cell(
-    grid: Grid,
-    baseline: Cell,
-    downstream: str,
-    entry: MethodEntry,
-    seed: int,
-    cells: dict[tuple[str, str, str, int], Cell],
-) -> Cell:
-    """Return one cell with its parents, made once however many cells start from it."""
-    key = (baseline.model.name, downstream, entry.label, seed)
-    if key not in cells:
-        parents: list[Cell] = []
-        for start in entry.kind.starts_from(entry.config):
-            if start == BASELINE:
-                parents.append(baseline)
-                continue
-            for one in entry.kind.seeds(entry.config) or (seed,):
-                member = _cell(grid, baseline, downstream, grid.method(start), one, cells)
-                parents.append(member)
-        config, recipe = grid.settings(baseline.model.name, downstream, entry)
-        cells[key] = Cell(
-            suite=grid.suite.name,
-            suite_version=grid.suite.version,
-            model=baseline.model,
-            method=entry.kind.name,
-            method_version=entry.kind.version,
-            label=entry.label,
-            downstream=downstream,
-            hyperparameters=config.model_dump(mode="json"),
-            recipe=recipe.model_dump(mode="json") if entry.kind.trains else None,
-            seed=seed,
-            parents=tuple(parents),
-            skip_undecodable=entry.kind.trains and downstream in grid.skip_undecodable,
-            accept_images=grid.accept_images.get(downstream) if entry.kind.trains else None,
-        )
-    return cells[key]
-
-
 def _is_chosen(cell: Cell, only: Only) -> bool:
     value = {
         "model": cell.model.name,
@@ -273,8 +212,9 @@ def _node(cell: Cell, wanted: tuple[str, ...], grid: Grid, committed: Committed)
 
 def _n_trained_on(n_images: int, cell: Cell) -> int:
     """Return the images of all epochs, without those held out; stopping early makes it fewer."""
-    recipe = Recipe.model_validate(cell.recipe)
-    return (n_images - round(recipe.holdout * n_images)) * recipe.epochs
+    assert cell.recipe is not None, f"{cell} trains nothing"
+    held_out = round(float(cell.recipe["holdout"]) * n_images)
+    return (n_images - held_out) * int(cell.recipe["epochs"])
 
 
 def _n_images(suite: Suite, name: str | None) -> int:

@@ -9,7 +9,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 BASELINE = "pretrained"
@@ -29,7 +29,45 @@ def canonical_json(value: Any) -> str:
 
 def digest(value: Any, length: int = 16) -> str:
     """Return the first `length` hex digits of the SHA-256 of a value's canonical JSON."""
-    return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:length]
+    return digest_of_json(canonical_json(value), length)
+
+
+def digest_of_json(text: str, length: int = 16) -> str:
+    """Return the digest of a value whose canonical JSON is known."""
+    return hashlib.sha256(text.encode()).hexdigest()[:length]
+
+
+_quoted = json.encoder.encode_basestring_ascii
+
+
+class _Shared:
+    """A value that many cells have, as a key of what was computed from it: equal only to itself."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Shared) and self.value is other.value
+
+    def __hash__(self) -> int:
+        return id(self.value)
+
+
+@lru_cache(maxsize=4096)
+def _json_of_shared(shared: _Shared) -> str:
+    value = shared.value
+    return canonical_json(value.identity() if isinstance(value, Model) else dict(value))
+
+
+def _shared_json(value: Model | Mapping[str, Any] | None) -> str:
+    """Return the canonical JSON of a part of an identity, computed once for all that share it.
+
+    The seeds of a method have one recipe, one model and one set of hyper-parameters between them,
+    and none of these changes: serialising them anew would be most of the work of planning.
+    """
+    return "null" if value is None else _json_of_shared(_Shared(value))
 
 
 @dataclass(frozen=True)
@@ -124,7 +162,22 @@ class Cell:
 
     @cached_property
     def cell_id(self) -> str:
-        return digest(self.identity())
+        """The digest of `identity`: its JSON is put together from parts that cells share."""
+        parts = {
+            "suite": _quoted(self.suite),
+            "suite_version": _quoted(self.suite_version),
+            "model": _shared_json(self.model),
+            "downstream": "null" if self.downstream is None else _quoted(self.downstream),
+            "method": _quoted(self.method),
+            "method_version": str(self.method_version),
+            "hyperparameters": _shared_json(self.hyperparameters),
+            "recipe": _shared_json(self.recipe),
+            "seed": str(self.seed),
+            "parents": f"[{','.join(_quoted(parent.cell_id) for parent in self.parents)}]",
+        }
+        parts |= {key: canonical_json(value) for key, value in self.data_choices.items()}
+        text = ",".join([f'"{key}":{parts[key]}' for key in sorted(parts)])
+        return digest_of_json(f"{{{text}}}")
 
     @property
     def is_baseline(self) -> bool:
