@@ -12,6 +12,7 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from operator import attrgetter
 from typing import ParamSpec, TypeVar
 
@@ -62,7 +63,7 @@ def answer() -> None:
         told: tuple[object, Exception | None] = (function(*args, **kwargs), None)
     except Exception as error:
         told = (None, error)
-    with os.fdopen(out, "wb") as pipe:
+    with suppress(BrokenPipeError), os.fdopen(out, "wb") as pipe:  # who asked may have died
         pickle.dump(told, pipe)
 
 
