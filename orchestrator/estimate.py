@@ -8,6 +8,7 @@ reading of a data set are not in them.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import pandas as pd
@@ -16,6 +17,8 @@ from orchestrator.grid import Grid
 from orchestrator.grid_file import Throughput
 from orchestrator.plan import Node, Plan
 from workers.cell import Model
+from workers.errors import DataError
+from workers.paths import place_here
 
 BYTES_PER_PARAMETER = 4
 """Checkpoints are float32."""
@@ -152,9 +155,9 @@ def checkpoint_size(model: Model, grid: Grid) -> int | None:
     The models of a suite are looked up. The architecture of any other is built without memory;
     timm, which takes seconds to import, has been imported then to know the model's name.
     """
-    path = None if model.file is None else grid.data_root / model.file
-    if path is not None and path.is_file():
-        return path.stat().st_size
+    if model.file is not None:
+        with suppress(DataError, OSError):
+            return (grid.data_root / place_here(model.file)).stat().st_size
     if model.name in grid.suite.parameters:
         return grid.suite.parameters[model.name] * BYTES_PER_PARAMETER
     if any(known.name == model.name for known in grid.suite.models):

@@ -20,7 +20,7 @@ from orchestrator.grid_file import (
 from orchestrator.grid_methods import MethodEntry, check_recipe, resolve_methods
 from orchestrator.grid_models import UNMADE, identify, resolve_models, written
 from orchestrator.grid_tune import Key, check_tune, choose, resolve_choices
-from orchestrator.paths import expand
+from orchestrator.paths import expand, for_each_machine
 from orchestrator.tune_keys import ChoiceEntry, Tune
 from orchestrator.yaml_source import Document, parse_yaml, read_yaml
 from workers.cell import BASELINE, Model
@@ -65,6 +65,13 @@ class Grid:
     """Which checkpoints stay once they are needed no longer."""
     min_free: int = 2**30
     """Bytes of the store's disk that are to stay free."""
+    data_template: str = ""
+    """The data root as it is filled in on each machine; empty where it is the same on all."""
+
+    @property
+    def data_on_nodes(self) -> str:
+        """The data root as another machine has to be told it."""
+        return self.data_template or str(self.data_root)
 
     @property
     def is_made(self) -> bool:
@@ -86,11 +93,14 @@ class Grid:
         return choose(entry, self.recipe, self.choices.get((model, downstream, entry.label)))
 
     def to_yaml(self) -> str:
-        """Write the grid out in full: names for `all`, every default, absolute paths."""
+        """Write the grid out in full: names for `all`, every default, absolute paths.
+
+        What each machine fills in for itself stays as it is.
+        """
         value = {
             "name": self.name,
             "suite": self.suite.name,
-            "data_root": str(self.data_root),
+            "data_root": self.data_on_nodes,
             "models": [
                 written(entry, model)
                 for entry, model in zip(self.entries, self.models, strict=True)
@@ -129,14 +139,18 @@ def load_grid(path: Path, store: str | None = None) -> Grid:
 
 def load_stored_grid(text: str, store: str) -> Grid:
     """Read the grid that a store was filled by."""
-    return resolve_grid(parse_yaml(text, f"{store}/grid.yaml"), store)
+    return resolve_grid(parse_yaml(text, f"{store}/grid.yaml"), store, is_stored=True)
 
 
-def resolve_grid(document: Document, store: str | None = None) -> Grid:
-    """Turn a parsed grid file into a Grid; see `load_grid`."""
+def resolve_grid(document: Document, store: str | None = None, is_stored: bool = False) -> Grid:
+    """Turn a parsed grid file into a Grid; see `load_grid`.
+
+    A stored grid is read on machines that have no data, too: of its data root a variable may be
+    unset until a cell is to run.
+    """
     file, problems = parse_grid_file(document)
     suite = _suite(file, document, problems)
-    root = _data_root(file, document, problems)
+    root, template = _data_root(file, document, problems, is_stored)
     entries = resolve_methods(file, document, problems)
     check_recipe(file, entries, document, problems)
     models = resolve_models(file, suite, root, document, problems)
@@ -173,6 +187,7 @@ def resolve_grid(document: Document, store: str | None = None) -> Grid:
         choices=choices,
         keep=file.keep,
         min_free=file.min_free,
+        data_template=template,
     )
 
 
@@ -202,18 +217,22 @@ def _suite(file: GridFile, document: Document, problems: list[Problem]) -> Suite
     return suites().get(file.suite)
 
 
-def _data_root(file: GridFile, document: Document, problems: list[Problem]) -> Path | None:
+def _data_root(
+    file: GridFile, document: Document, problems: list[Problem], is_stored: bool
+) -> tuple[Path | None, str]:
+    """Return the data root on this machine, and what others have to fill in, if they do."""
     if file.data_root is None:
-        return None
+        return None, ""
     where = document.where(("data_root",))
-    place = expand(file.data_root, where, problems)
+    place = expand(file.data_root, where, [] if is_stored else problems)
+    template = for_each_machine(file.data_root, place)
     if place is None:
-        return None
+        return (Path(file.data_root) if is_stored else None), template
     root = Path(place).resolve()
     taken = next((p for p in (root, *root.parents) if p.exists()), root)
     if not taken.is_dir():
         problems.append(Problem(where, f"{taken} is a file, not a folder"))
-    return root
+    return root, template
 
 
 def _data_manifest(file: GridFile, document: Document, problems: list[Problem]) -> Path | None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.grid_file import GridFile, ModelEntry, TransformOverrides
-from orchestrator.paths import expand
+from orchestrator.paths import expand, for_each_machine
 from orchestrator.yaml_source import Document
 from workers.cell import Model
 from workers.digests import file_digest
@@ -96,15 +96,18 @@ def _from_file(
     if not is_known:
         hint = nearest(architecture, _architectures())
         problems.append(Problem(where, f"unknown architecture {architecture!r}", hint))
-    place = expand(weights, where, problems)
-    if place is None:
-        return None
-    path = Path(place).resolve()
-    if entry.digest is None and not path.is_file():
-        problems.append(Problem(where, f"there is no weights file {path}"))
-        return None
-    digest = entry.digest or file_digest(path)
-    model = Model(entry.name, architecture, digest, file=str(path), key=entry.key)
+    place = expand(weights, where, [] if entry.digest else problems)
+    path = None if place is None else Path(place).resolve()
+    if entry.digest is None:
+        if path is None or not path.is_file():
+            if path is not None:
+                problems.append(Problem(where, f"there is no weights file {path}"))
+            return None
+        digest = file_digest(path)
+    else:  # the file need not be on this machine before a cell is to run
+        digest = entry.digest
+    file = for_each_machine(weights, place) or str(path)
+    model = Model(entry.name, architecture, digest, file=file, key=entry.key)
     return _whole(_overridden(model, entry)) if is_known else None
 
 

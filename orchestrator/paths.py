@@ -1,24 +1,32 @@
-"""Paths as users write them."""
+"""Paths in grids."""
 
 from __future__ import annotations
 
-import os
-import re
 from pathlib import Path
 
 from workers.errors import Problem
-
-_WITH_DEFAULT = re.compile(r"\$\{(\w+):-([^}]*)\}")
+from workers.paths import UnsetError, differs_by_machine, fill_in
 
 
 def expand(text: str, where: str, problems: list[Problem]) -> str | None:
-    """Fill in a path's environment variables and its leading ~; None when one is not set.
-
-    `${NAME:-default}` is the default where NAME is not set or empty, as in a shell.
-    """
-    filled = _WITH_DEFAULT.sub(lambda found: os.environ.get(found[1]) or found[2], text)
-    expanded = os.path.expandvars(filled)
-    if "$" in expanded:
-        problems.append(Problem(where, f"an environment variable in {text!r} is not set"))
+    """Fill in a path for this machine; None, and a problem, when a variable in it is not set."""
+    try:
+        return fill_in(text)
+    except (UnsetError, RuntimeError) as error:  # RuntimeError: there is no home
+        problems.append(Problem(where, str(error)))
         return None
-    return str(Path(expanded).expanduser()) if expanded.startswith("~") else expanded
+
+
+def for_each_machine(text: str, here: str | None) -> str:
+    """Return a path as each machine fills it in for itself; empty when it is the same on all.
+
+    Args:
+        text: the path as it was written.
+        here: what it is on this machine; None when it cannot be said. A variable that holds a
+            relative path means one place only: the one that this process finds there.
+    """
+    if not differs_by_machine(text):
+        return ""
+    if here is not None and not Path(here).is_absolute():
+        return ""
+    return text

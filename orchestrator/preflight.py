@@ -12,6 +12,7 @@ from orchestrator import data_manifest
 from orchestrator.apart import apart
 from orchestrator.data_manifest import Manifest, SetRecord, read_manifest
 from orchestrator.grid import Grid
+from orchestrator.paths import expand
 from orchestrator.plan import Plan
 from workers.cell import Cell, Model, canonical_json
 from workers.datasets import Dataset, read_dataset
@@ -29,8 +30,10 @@ DECODE_LIMIT = 50_000
 """Up to this many images that no check has decoded yet are decoded now; that takes seconds."""
 
 
-def preflight(grid: Grid, plan: Plan, store: Store | None = None, *, is_lean: bool = False) -> None:
-    """Check what the cells that are to do will read.
+def preflight(
+    grid: Grid, plan: Plan, store: Store | None = None, *, is_lean: bool = False
+) -> dict[str, str]:
+    """Check what the cells that are to do will read; return the digest of each data set.
 
     Args:
         grid: that is to be run.
@@ -54,11 +57,15 @@ def preflight(grid: Grid, plan: Plan, store: Store | None = None, *, is_lean: bo
     problems += apart(unfit, grid, cells) if is_lean else unfit(grid, cells)
     if problems:
         raise UserError(problems)
+    return {one.spec.name: one.digest for one in datasets}
 
 
 def _read_datasets(grid: Grid, plan: Plan, problems: list[Problem]) -> list[Dataset]:
     if not grid.data_root.is_dir():
-        problems.append(Problem(f"data_root {grid.data_root}", "there is no such folder"))
+        where = f"data_root {grid.data_root}"
+        # Of a stored grid a variable may be unset until now.
+        if expand(str(grid.data_root), where, problems) is not None:
+            problems.append(Problem(where, "there is no such folder"))
         return []
     datasets = []
     for name in sorted(_needed(grid, plan, problems)):

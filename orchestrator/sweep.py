@@ -193,16 +193,19 @@ def open_executor(
         return InlineExecutor(site_of(grid, driver))
     from orchestrator.ray_executor import RayExecutor
 
-    return RayExecutor(site_of(grid, driver), grid.resources, address, num_cpus)
+    return RayExecutor(site_of(grid, driver, address), grid.resources, address, num_cpus)
 
 
-def site_of(grid: Grid, driver: str = "") -> Site:
-    """Return what a worker is told of where things are, and of what it may use."""
+def site_of(grid: Grid, driver: str = "", address: str | None = None) -> Site:
+    """Return what a worker is told of where things are, and of what it may use.
+
+    The workers of a cluster, which has an `address`, fill in paths on their own machines.
+    """
     resources = grid.resources
     store = grid.store if "://" in grid.store else str(Path(grid.store).resolve())
     return Site(
         store=store,
-        data_root=str(grid.data_root),
+        data_root=str(grid.data_root) if address is None else grid.data_on_nodes,
         threads=max(1, int(resources.cpus) - resources.loader_workers),
         loader_workers=resources.loader_workers,
         micro_batches=resources.micro_batches,

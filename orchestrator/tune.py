@@ -65,7 +65,7 @@ def tune(
         run_trials(
             left,
             findings,
-            site_of(grid),
+            site_of(grid, address=address),
             grid.resources,
             observe=_observer(len(left), tell),
             check=lease.check,

@@ -32,6 +32,7 @@ from workers.models import (
     transform_of,
     unpack_state,
 )
+from workers.paths import place_here
 from workers.recipe import Recipe
 from workers.scoring import Scorer
 from workers.shared import SharedWork
@@ -51,7 +52,7 @@ class Bench:
     def __init__(self, job: Job, site: Site, store: Store) -> None:
         self.cell, self.job, self.site, self.store = job.cell, job, site, store
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.data_root = Path(site.data_root)
+        self.data_root = place_here(site.data_root)
         self.history: list[EpochRecord] = []
 
     @cached_property

@@ -15,6 +15,7 @@ class Site:
     store: str
     """URI of the store."""
     data_root: str
+    """A folder; what differs by machine in it (`${RIB_DATA}`, `~`) is filled in on each."""
     threads: int = 1
     """CPU threads that torch computes with."""
     loader_workers: int = 0

@@ -413,8 +413,8 @@ GRIDS = [
     Case(
         "environment variables that are not set",
         [
-            ":3: data_root: an environment variable in '$RIB_NOT_SET/digits' is not set",
-            ":4: store: an environment variable in '${RIB_NOT_SET}/store' is not set",
+            ":3: data_root: the variable RIB_NOT_SET in '$RIB_NOT_SET/digits' is not set",
+            ":4: store: the variable RIB_NOT_SET in '${RIB_NOT_SET}/store' is not set",
         ],
         {"data_root": "$RIB_NOT_SET/digits", "store": "${RIB_NOT_SET}/store"},
     ),

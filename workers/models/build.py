@@ -22,6 +22,7 @@ from workers.errors import DataError, Problem
 from workers.images import Transform
 from workers.models.hub import missing, source_of
 from workers.models.weights import Weights, read_weights
+from workers.paths import place_here
 
 
 def create(model: Model) -> nn.Module:
@@ -59,7 +60,11 @@ def weights_path(model: Model, data_root: Path) -> Path:
         if cached is None:
             raise DataError([missing(model, source)])
         return cached
-    path = data_root / model.file
+    try:
+        path = data_root / place_here(model.file)
+    except DataError as error:
+        problem = error.problems[0]
+        raise DataError([Problem(_entry(model), problem.message)]) from error
     if not path.is_file():
         raise DataError([Problem(str(path), "there is no such weights file", _entry(model))])
     return path
