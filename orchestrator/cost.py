@@ -1,0 +1,72 @@
+"""What cells have cost: device-hours by method, from every try that was made. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import pandas as pd
+
+from orchestrator.grid_file import Resources
+from workers.cell import Cell
+
+SECONDS_PER_HOUR = 3600.0
+COLUMNS = ["method", "cells", "tries", "hours", "hours_lost", "peak_memory_bytes"]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a grid's cells have taken so far."""
+
+    by_method: pd.DataFrame
+    """COLUMNS, in the order in which the grid names its methods, the baseline first."""
+    device: str
+    """`GPU` or `CPU`: what hours are counted in."""
+    devices: float
+    """How many of them the grid gives a cell now: tries are counted as if they had had as many."""
+
+    @property
+    def hours(self) -> float:
+        """Device-hours of all methods."""
+        return float(self.by_method["hours"].sum())
+
+    @property
+    def hours_lost(self) -> float:
+        """Device-hours of tries that did not end well."""
+        return float(self.by_method["hours_lost"].sum())
+
+
+def cost_of(attempts: pd.DataFrame, cells: Mapping[str, Cell], resources: Resources) -> Cost:
+    """Add up what tries at a grid's cells took: seconds x devices / 3600, by method.
+
+    A try that still runs, or whose end nobody recorded, has no seconds yet and adds none.
+
+    Args:
+        attempts: columns cell_id, state, seconds, peak_memory_bytes of the store's table.
+        cells: the grid's own, by id; others are left out.
+        resources: what the grid gives a cell.
+
+    Returns:
+        By method: how many cells were tried, how often, the hours, those of them that were lost on
+        tries that failed or diverged, and the most host memory that a worker had.
+    """
+    on_gpus = resources.gpus > 0
+    devices = resources.gpus if on_gpus else resources.cpus
+    tries = attempts[attempts["cell_id"].isin(list(cells))]
+    hours = tries["seconds"].astype("float64").fillna(0.0) * devices / SECONDS_PER_HOUR
+    tries = tries.assign(
+        method=[cells[cell_id].label for cell_id in tries["cell_id"]],
+        hours=hours,
+        hours_lost=hours.where(tries["state"].isin(["failed", "diverged"]), 0.0),
+        peak_memory_bytes=tries["peak_memory_bytes"].astype("Int64"),
+    )
+    by_method = tries.groupby("method", sort=False).agg(
+        cells=("cell_id", "nunique"),
+        tries=("cell_id", "size"),
+        hours=("hours", "sum"),
+        hours_lost=("hours_lost", "sum"),
+        peak_memory_bytes=("peak_memory_bytes", "max"),
+    )
+    order = dict.fromkeys(cell.label for cell in cells.values())
+    table = by_method.loc[[name for name in order if name in by_method.index]].reset_index()
+    return Cost(table[COLUMNS], "GPU" if on_gpus else "CPU", devices)
