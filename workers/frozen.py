@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from workers.holdout import Batches
 from workers.images import Batch, ImageSource, batch_indices
 
 BATCH = 256
@@ -20,7 +21,7 @@ BATCH = 256
 
 @torch.inference_mode()
 def features_of(
-    module: Any, source: ImageSource, normalise: Callable[[torch.Tensor], torch.Tensor]
+    module: Any, source: Batches, normalise: Callable[[torch.Tensor], torch.Tensor]
 ) -> torch.Tensor:
     """Return the input of a model's classifier for every image: float32 [N, D], on the CPU.
 

@@ -217,7 +217,13 @@ def test_what_decides_a_piece_is_in_its_key(
     for other in (cell_of("lp", cropped), cell_of("lp", resnet, downstream="v2")):
         bench_of(other, digits_root, tmp_path).shared("features", {}, work)
     assert work.times == 3
+    # Both are drawings of the same images, under the same names and so with the same digest.
+    for drawn in ("cartoon", "drawing"):
+        bench_of(cell_of("lp", resnet, downstream=drawn), digits_root, tmp_path).shared(
+            "features", {}, work
+        )
+    assert work.times == 5
     bench = bench_of(cell, digits_root, tmp_path)
     bench.site = replace(bench.site, threads=2)
     bench.shared("features", {}, work)
-    assert work.times == 4
+    assert work.times == 6
