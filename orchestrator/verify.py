@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import pandas as pd
+import pyarrow as pa
 
 from orchestrator.checkpoint_check import checkpoint_fault
 from orchestrator.grid import Grid
@@ -18,6 +19,7 @@ from orchestrator.mixtures import mixtures
 from orchestrator.plan import expand, make_plan
 from orchestrator.results import stored_grid
 from workers.errors import UserError
+from workers.repeats import LAST_WORD, VALUES
 from workers.schemas import KEYS, TABLES
 from workers.storage import TEMPORARY
 from workers.store import CHECKPOINT, Committed, Store
@@ -30,20 +32,8 @@ READERS = 4
 _COUNTS = ["n_correct", "n_correct_unmasked", "n_total", "n_expected"]
 _DIGESTS = ["dataset_digest", "weights_digest"]
 _SAME_IN_A_CELL = ["suite", "suite_version", "downstream", "seed", "hyperparameters", "recipe"]
-VALUES = {
-    "accuracy": [*_COUNTS, "loss", *_DIGESTS],
-    "attempts": ["state"],
-    "history": ["loss", "n_correct", "n_total"],
-    "tuning": ["state", "held_out_correct", "held_out_total"],
-}
-"""What rows of one key have to agree in."""
-
-_COLUMNS = {
-    "accuracy": ["model", *_SAME_IN_A_CELL, *VALUES["accuracy"]],
-    "attempts": VALUES["attempts"],
-    "history": VALUES["history"],
-    "tuning": VALUES["tuning"],
-}
+_COLUMNS = VALUES | {"accuracy": ["model", *_SAME_IN_A_CELL, *VALUES["accuracy"]]}
+"""Of each table, what is looked at beside its keys."""
 
 
 @dataclass(frozen=True)
@@ -123,12 +113,14 @@ def verify(store: Store, quick: bool = False) -> Verification:
 
 
 def contradictions(rows: pd.DataFrame, table: str) -> Iterator[Fault]:
-    """Say which keys are there twice with different values.
+    """Say which keys are there twice with different values, unless a later row replaces an earlier.
 
     Args:
         rows: of a table, with FILE.
         table: its name.
     """
+    if table in LAST_WORD:
+        return
     key = KEYS[table]
     distinct = rows.drop_duplicates([*key, *VALUES[table]])
     clashes = distinct[distinct.duplicated(key, keep=False)]
@@ -264,13 +256,7 @@ def _notes(
 
 def _committed(accuracy: pd.DataFrame, names: list[str]) -> Committed:
     """Return what a plan has to know of a store that was read already."""
-    final = accuracy.loc[accuracy["epoch"].isna(), KEYS["accuracy"]].drop_duplicates()
-    split = final[["corruption", "severity"]].astype(object)
-    pairs = split.where(split.notna(), None).itertuples(index=False, name=None)
-    committed = Committed()
-    for cell_id, name, pair in zip(final["cell_id"], final["eval_dataset"], pairs, strict=True):
-        committed.splits.setdefault(cell_id, {}).setdefault(name, set()).add(pair)
-    committed.checkpoints.update(
-        name.split("/")[1] for name in names if name.endswith(f"/{CHECKPOINT}")
-    )
-    return committed
+    keys = pa.schema([TABLES["accuracy"].field(name) for name in KEYS["accuracy"]])
+    rows = pa.Table.from_pandas(accuracy[keys.names], schema=keys, preserve_index=False)
+    checkpoints = {name.split("/")[1] for name in names if name.endswith(f"/{CHECKPOINT}")}
+    return Committed.of(rows, checkpoints)

@@ -18,6 +18,9 @@ from workers.errors import Problem, UserError
 
 T = TypeVar("T")
 
+Stamp = tuple[int, int]
+"""An object's size in bytes, and when it was written, in nanoseconds."""
+
 TEMPORARY = ".tmp"
 """How the names of files end that are still being written, or never were to the end."""
 
@@ -151,20 +154,52 @@ class Storage:
 
     def names(self, folder: str, suffix: str = "") -> list[str]:
         """List the objects directly in a folder, sorted; hidden (temporary) ones left out."""
-        return sorted(
-            info.base_name
-            for info in self._list(folder)
-            if info.type == fs.FileType.File
-            and info.base_name.endswith(suffix)
-            and not info.base_name.startswith(".")
-        )
+        if self.is_local:
+            found = [entry.name for entry in self._entries(folder) if entry.is_file()]
+        else:
+            found = [info.base_name for info in self._list(folder) if info.is_file]
+        return sorted(n for n in found if n.endswith(suffix) and not n.startswith("."))
 
     def walk(self, folder: str) -> Iterator[str]:
         """Yield the name, from the storage's top, of every object below a folder."""
-        base = len(self._base) + 1
-        for info in self._list(folder, recursive=True):
-            if info.type == fs.FileType.File:
-                yield info.path[base:]
+        if not self.is_local:
+            base = len(self._base) + 1
+            yield from (i.path[base:] for i in self._list(folder, recursive=True) if i.is_file)
+            return
+        folders = [folder]
+        while folders:
+            top = folders.pop()
+            for entry in self._entries(top):
+                name = f"{top}/{entry.name}" if top else entry.name
+                if entry.is_dir():
+                    folders.append(name)
+                else:
+                    yield name
+
+    def stamps(self, folder: str) -> dict[str, Stamp]:
+        """Return of each object directly in a folder what changes when it is replaced."""
+        return {info.base_name: (info.size, info.mtime_ns) for info in self._list(folder)}
+
+    def folders_with(self, folder: str, name: str) -> set[str]:
+        """Return the sub-folders of a folder that hold an object of a name."""
+        if self.is_local:
+            subs = [entry.name for entry in self._entries(folder)]
+            base = self.path(folder)
+            return {sub for sub in subs if os.path.exists(f"{base}/{sub}/{name}")}  # noqa: PTH110
+        ending = f"/{name}"
+        return {found.split("/")[-2] for found in self.walk(folder) if found.endswith(ending)}
+
+    def _entries(self, folder: str) -> list[os.DirEntry[str]]:
+        """List a folder of a disk; unlike pyarrow, without looking at every file in it."""
+
+        def scan() -> list[os.DirEntry[str]]:
+            with os.scandir(self.path(folder)) as entries:
+                return list(entries)
+
+        try:
+            return self._ask(f"cannot list {folder} in", scan)
+        except FileNotFoundError:
+            return []
 
     def _list(self, folder: str, recursive: bool = False) -> list[fs.FileInfo]:
         selector = fs.FileSelector(self.path(folder), recursive=recursive, allow_not_found=True)

@@ -19,11 +19,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from workers.committed import Committed
 from workers.errors import Problem, UserError
+from workers.repeats import LAST_WORD, distinct
 from workers.schemas import KEYS, SCHEMA_VERSION, TABLES
 from workers.storage import TEMPORARY, Storage
-from workers.suites.base import SplitKey
-from workers.tables import DamagedTableError, Reading, read_file, read_files
+from workers.tables import DamagedTableError, Reading, read_file, read_table
+
+__all__ = ["CHECKPOINT", "TRAINING_STATE", "Committed", "Scan", "Store", "open_store"]
 
 Row = Mapping[str, Any]
 
@@ -46,19 +49,6 @@ class Scan:
     @property
     def damaged(self) -> tuple[str, ...]:
         return tuple(self.damage)
-
-
-@dataclass
-class Committed:
-    """What a store holds: for each cell the splits of each evaluation set, and its checkpoint."""
-
-    splits: dict[str, dict[str, set[SplitKey]]] = field(default_factory=dict)
-    checkpoints: set[str] = field(default_factory=set)
-    damaged: tuple[str, ...] = ()
-
-    def has(self, cell_id: str, eval_dataset: str, splits: Iterable[SplitKey]) -> bool:
-        """Whether every one of a set's splits is there."""
-        return self.splits.get(cell_id, {}).get(eval_dataset, set()).issuperset(splits)
 
 
 class Store:
@@ -173,6 +163,10 @@ class Store:
         """Commit how a trial of a search ended, replacing what was said of it before."""
         self._commit("tuning", f"{row['search']}.{row['trial']:05d}", [row])
 
+    def commit_distance(self, row: Row) -> None:
+        """Commit the distance of two data sets; there is one for each of its cells."""
+        self._commit("distances", row["cell_id"], [row])
+
     def _commit(self, table: str, name: str, rows: Sequence[Row], flush: bool = True) -> None:
         data = pa.Table.from_pylist(list(rows), schema=TABLES[table])
         self._write(f"{table}/{name}.parquet", data, flush)
@@ -181,7 +175,14 @@ class Store:
         sink = pa.BufferOutputStream()
         is_small = table.num_rows < SMALL_TABLE
         compression = "none" if is_small else "zstd"
-        pq.write_table(table, sink, compression=compression, use_dictionary=not is_small)
+        pq.write_table(
+            table,
+            sink,
+            compression=compression,
+            use_dictionary=not is_small,
+            write_statistics=not is_small,
+            store_schema=False,
+        )
         self.storage.write(name, sink.getvalue(), flush)
 
     def save_artifact(self, cell_id: str, name: str, data: bytes) -> None:
@@ -217,7 +218,7 @@ class Store:
                 self.set_aside([name])
         if tables:
             rows = pa.concat_tables(tables, promote_options="default")
-            self._write(merged, _distinct(rows, KEYS["accuracy"]))
+            self._write(merged, distinct(rows, "accuracy"))
         for name in seen:
             if name != merged:
                 self.storage.delete(name)
@@ -253,41 +254,34 @@ class Store:
 
     # ------------------------------------------------------------------ reading
 
-    def scan(self, table: str, columns: Sequence[str] | None = None) -> Scan:
+    def scan(self, table: str, columns: Sequence[str] | None = None, encoded: bool = False) -> Scan:
         """Read a table, one row per key, naming the files whose contents are damaged.
 
-        Columns that an older version did not write are null. Where a key is in a merged file and
-        in a part that a late worker has put beside it, the merged file's row counts.
+        Columns that an older version did not write are null. Where a key is there more than once,
+        the row that counts is the first of `read_table`; of a try or a trial, what was said last.
+
+        Args:
+            table: its name.
+            columns: of it; None: all.
+            encoded: give out strings as dictionaries, which takes a fraction of the memory.
 
         Raises:
             StorageError: when the disk or object store does not give out a file.
         """
         wanted = list(columns) if columns is not None else TABLES[table].names
-        needed = list(dict.fromkeys([*wanted, *KEYS[table]]))
-        reading = self.read_files(table, needed)
-        return Scan(_distinct(reading.table, KEYS[table]).select(wanted), reading.damage)
+        needed = dict.fromkeys([*wanted, *KEYS[table], *LAST_WORD.get(table, [])])
+        reading = self.read_files(table, list(needed), encoded)
+        return Scan(distinct(reading.table, table).select(wanted), reading.damage)
 
-    def read_files(self, table: str, columns: Sequence[str]) -> Reading:
+    def read_files(self, table: str, columns: Sequence[str], encoded: bool = False) -> Reading:
         """Read some columns of every file of a table, with repeated keys; see `scan`."""
-        names = self.storage.names(table, ".parquet")
-        names.sort(key=lambda name: (name.count("."), name))  # merged files before their parts
-        return read_files(self.storage, table, [f"{table}/{name}" for name in names], columns)
+        return read_table(self.storage, table, columns, encoded)
 
     def committed(self) -> Committed:
         """Return what is done, from the rows and checkpoints themselves and nothing else."""
-        scan = self.scan("accuracy", KEYS["accuracy"])
-        splits: dict[str, dict[str, set[SplitKey]]] = {}
-        columns = (scan.table.column(name).to_pylist() for name in KEYS["accuracy"])
-        for cell_id, epoch, eval_dataset, corruption, severity in zip(*columns, strict=True):
-            if epoch is None:
-                sets = splits.setdefault(cell_id, {})
-                sets.setdefault(eval_dataset, set()).add((corruption, severity))
-        checkpoints = {
-            name.split("/")[1]
-            for name in self.storage.walk("artifacts")
-            if name.endswith(f"/{CHECKPOINT}")
-        }
-        return Committed(splits, checkpoints, scan.damaged)
+        reading = self.read_files("accuracy", KEYS["accuracy"])
+        checkpoints = self.storage.folders_with("artifacts", CHECKPOINT)
+        return Committed.of(reading.table, checkpoints, reading.damage)
 
 
 def open_store(uri: str) -> Store:
@@ -299,14 +293,3 @@ def open_store(uri: str) -> Store:
     store = Store(uri)
     store.about()
     return store
-
-
-def _distinct(table: pa.Table, keys: list[str]) -> pa.Table:
-    """Keep the first row of each key. Nulls in keys are equal."""
-    if table.num_rows < 2:
-        return table
-    numbered = table.select(keys).append_column("__row", pa.array(range(table.num_rows)))
-    first = numbered.group_by(keys, use_threads=False).aggregate([("__row", "min")])
-    if first.num_rows == table.num_rows:
-        return table
-    return table.take(first.column("__row_min").sort())

@@ -1,33 +1,41 @@
 """Reading the files of a table, each looked at: is it Parquet, with our columns and its own keys.
 
-A file is named after the rows in it. One that is cut short, is no Parquet, has other columns or
-types, or has rows of other keys than its name says is damaged: it is named with the reason, and
-none of its rows are given out. Columns that a file lacks since an older version wrote it are null;
-columns that only a later version knows are kept where files are merged.
+A file is named after the rows in it, and a merged one (`workers.compaction`) after its bytes. One
+that is cut short, is no Parquet, has other columns or types, or has other rows or bytes than its
+name says is damaged: it is named with the reason, and none of its rows are given out. Columns that
+a file lacks since an older version wrote it are null; columns that only a later version knows are
+kept where files are merged.
 """
 
 from __future__ import annotations
 
+import functools
+import hashlib
+import itertools
+import re
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from workers.schemas import KEYS, TABLES
 from workers.storage import Storage
 
 FILE = "__filename"
-"""The column that says which file a row is from; pyarrow's own name for it."""
+"""The column that says which file a row is from."""
 
-FILES_AT_ONCE = 500
-"""Files in one pyarrow data set: it holds on to the footers of all, about 0.1 MB each."""
+FILES_AT_ONCE = 100
+"""Small files that are looked at together: whether they are named after their rows."""
 
-READERS = 8
-"""Files that are read at the same time where each is read by itself."""
+READERS = 4
+"""Files that are read at the same time. More do not help: half of the work is Python's."""
+
+READERS_FAR = 32
+"""The same where each file is asked of an object store, which takes milliseconds."""
 
 NEEDED: dict[str, list[str]] = {
     **KEYS,
@@ -36,6 +44,10 @@ NEEDED: dict[str, list[str]] = {
 }
 """Columns without which a file is no file of a table."""
 
+_MERGED = re.compile(r"(?:.*/)?merged-([0-9a-f]{32})\.parquet")
+_STRAY = "it has rows of other keys than its name says"
+_DICTIONARY = pa.dictionary(pa.int32(), pa.string())
+
 
 class DamagedTableError(Exception):
     """A file of a table cannot be read, or is not what its name says. Says why."""
@@ -43,31 +55,113 @@ class DamagedTableError(Exception):
 
 @dataclass(frozen=True)
 class Reading:
-    """The rows of a table's files, with FILE beside the columns, and the files that are damaged."""
+    """The rows of a table's files, with FILE beside the columns."""
 
     table: pa.Table
     damage: dict[str, str] = field(default_factory=dict)
-    """By name, why."""
+    """The files that are damaged, by name, and why."""
+    gone: tuple[str, ...] = ()
+    """Files that were not there any more: merged into others, or set aside."""
 
 
-def read_files(
-    storage: Storage, table: str, names: Sequence[str], columns: Sequence[str]
+def merged_name(table: str, data: pa.Buffer | bytes) -> str:
+    """Return what a merged file of these bytes is called."""
+    return f"{table}/merged-{_digest(data)}.parquet"
+
+
+def is_merged(name: str) -> bool:
+    """Whether a file, by its name, holds the rows of many cells."""
+    return _MERGED.fullmatch(name) is not None
+
+
+def _digest(data: pa.Buffer | bytes) -> str:
+    return hashlib.blake2b(data, digest_size=16).hexdigest()
+
+
+def read_table(
+    storage: Storage, table: str, columns: Sequence[str], encoded: bool = False
 ) -> Reading:
-    """Read some columns of a table's files.
+    """Read some columns of all of a table's files, whatever is merged meanwhile.
+
+    A file that is gone when its turn comes is in another one by then, which is looked for. Of rows
+    of the same key the one that counts comes first: of a merged file, then of a sealed one, then of
+    a part.
+
+    Args:
+        storage: of the store.
+        table: its name.
+        columns: of it.
+        encoded: give out strings as dictionaries, which takes a fraction of the memory.
 
     Raises:
         StorageError: when the storage does not give out a file.
     """
-    readings = [
-        _read_chunk(storage, table, names[start : start + FILES_AT_ONCE], list(columns))
-        for start in range(0, len(names), FILES_AT_ONCE)
-    ]
-    tables = [_nothing(table, columns), *(reading.table for reading in readings)]
+    tried: set[str] = set()
+    names = list_files(storage, table)
+    readings = []
+    while names:
+        readings.append(read_files(storage, table, names, columns, encoded))
+        tried.update(names)
+        gone = readings[-1].gone
+        names = _successors(list_files(storage, table), tried, gone) if gone else []
+    rows = pa.concat_tables([_nothing(table, columns, encoded), *(r.table for r in readings)])
     damage = {name: why for reading in readings for name, why in reading.damage.items()}
-    return Reading(pa.concat_tables(tables), damage)
+    return Reading(rows.unify_dictionaries(), damage)
 
 
-def read_file(storage: Storage, table: str, name: str) -> pa.Table:
+def list_files(storage: Storage, table: str) -> list[str]:
+    """List a table's files: merged ones, then sealed ones, then parts of cells.
+
+    A listing is not atomic: of a file that is merged while it is made, it may show neither the file
+    nor the merged one. So the folder is listed again, until no merged file has come since.
+    """
+    found = set(storage.names(table, ".parquet"))
+    while True:
+        new = set(storage.names(table, ".parquet")) - found
+        found |= new
+        if not any(is_merged(name) for name in new):
+            break
+    names = sorted(found, key=lambda name: (not is_merged(name), name.count("."), name))
+    return [f"{table}/{name}" for name in names]
+
+
+def _successors(listed: list[str], tried: set[str], gone: Sequence[str]) -> list[str]:
+    """Return the files that may have the rows of those that are gone."""
+    sealed = {f"{name.removesuffix('.parquet').partition('.')[0]}.parquet" for name in gone}
+    return [name for name in listed if name not in tried or name in sealed.difference(gone)]
+
+
+def read_files(
+    storage: Storage,
+    table: str,
+    names: Sequence[str],
+    columns: Sequence[str],
+    encoded: bool = False,
+) -> Reading:
+    """Read some columns of some of a table's files; see `read_table`.
+
+    Raises:
+        StorageError: when the storage does not give out a file.
+    """
+    wanted = list(dict.fromkeys([*columns, *KEYS[table]]))
+    small = [name for name in names if not is_merged(name)]
+    batches = [[name] for name in names if is_merged(name)]
+    batches += [small[i : i + FILES_AT_ONCE] for i in range(0, len(small), FILES_AT_ONCE)]
+
+    def read(batch: list[str]) -> Reading:
+        return _read_batch(storage, table, batch, wanted, encoded)
+
+    with ThreadPoolExecutor(READERS if storage.is_local else READERS_FAR) as readers:
+        readings = list(readers.map(read, batches))
+    tables = [reading.table.select([*columns, FILE]) for reading in readings]
+    return Reading(
+        pa.concat_tables([_nothing(table, columns, encoded), *tables]),
+        {name: why for reading in readings for name, why in reading.damage.items()},
+        tuple(itertools.chain.from_iterable(reading.gone for reading in readings)),
+    )
+
+
+def read_file(storage: Storage, table: str, name: str, encoded: bool = False) -> pa.Table:
     """Read a file whole, columns that this version does not know included, after those it does.
 
     Raises:
@@ -75,84 +169,126 @@ def read_file(storage: Storage, table: str, name: str) -> pa.Table:
         DamagedTableError: when it is damaged.
         StorageError: when the storage does not give it out.
     """
+    rows = _rows_of(storage, table, name, None, encoded)
+    if not is_merged(name) and _strays(rows, table, [name], [rows.num_rows]):
+        raise DamagedTableError(_STRAY)
+    return _encoded(rows) if encoded else rows
+
+
+def decoded(rows: pa.Table) -> pa.Table:
+    """Turn dictionaries into what they are of."""
+    return _with_strings(rows, pa.types.is_dictionary, lambda column: column.cast(pa.string()))
+
+
+def _encoded(rows: pa.Table) -> pa.Table:
+    """Turn strings into dictionaries."""
+    return _with_strings(rows, pa.types.is_string, lambda column: column.dictionary_encode())
+
+
+def _with_strings(
+    rows: pa.Table,
+    is_meant: Callable[[pa.DataType], bool],
+    change: Callable[[pa.ChunkedArray], pa.ChunkedArray],
+) -> pa.Table:
+    columns = [change(column) if is_meant(column.type) else column for column in rows.columns]
+    return pa.table(columns, rows.column_names)
+
+
+def _read_batch(
+    storage: Storage, table: str, names: Sequence[str], columns: list[str], encoded: bool
+) -> Reading:
+    """Read some small files, or a merged one."""
+    found: dict[str, pa.Table] = {}
+    damage: dict[str, str] = {}
+    gone: list[str] = []
+    for name in names:
+        try:
+            found[name] = _rows_of(storage, table, name, columns, encoded)
+        except FileNotFoundError:
+            gone.append(name)
+        except DamagedTableError as error:
+            damage[name] = str(error)
+    if not found:
+        return Reading(_nothing(table, columns, encoded), damage, tuple(gone))
+    counts = [rows.num_rows for rows in found.values()]
+    rows = pa.concat_tables(found.values())
+    if not is_merged(names[0]):
+        rows = rows.combine_chunks()
+        damage |= dict.fromkeys(_strays(rows, table, list(found), counts), _STRAY)
+    file = _repeated(list(found), counts)
+    rows = (_encoded(rows) if encoded else rows).append_column(FILE, file)
+    if damage:
+        rows = rows.filter(pc.invert(pc.is_in(file, pa.array(list(damage), pa.string()))))
+    return Reading(rows, damage, tuple(gone))
+
+
+def _rows_of(
+    storage: Storage, table: str, name: str, columns: list[str] | None, encoded: bool
+) -> pa.Table:
     try:
-        return _parse(storage.read(name), table, name)
+        return _parse(storage.read(name), table, name, columns, encoded)
     except DamagedTableError:
         # Replaced while it was read, an object store may have given out a part of the new one.
-        return _parse(storage.read(name), table, name)
+        return _parse(storage.read(name), table, name, columns, encoded)
 
 
-def _read_chunk(storage: Storage, table: str, names: Sequence[str], columns: list[str]) -> Reading:
-    """Read files together, which is quick, or one by one if something is wrong with one of them."""
-    try:
-        rows = _read_together(storage, table, names, columns)
-    except (OSError, ValueError, pa.ArrowException, DamagedTableError):
-        return _read_one_by_one(storage, table, names, columns)
-    return Reading(rows)
-
-
-def _read_together(
-    storage: Storage, table: str, names: Sequence[str], columns: list[str]
+def _parse(
+    data: bytes, table: str, name: str, columns: list[str] | None, encoded: bool
 ) -> pa.Table:
-    paths = [storage.path(name) for name in names]
-    data = ds.dataset(paths, schema=TABLES[table], format="parquet", filesystem=storage.filesystem)
-    for fragment in data.get_fragments():
-        _check_columns(fragment.physical_schema, table)
-    rows = data.to_table(columns=list(dict.fromkeys([*columns, *KEYS[table], FILE])))
-    _check_names(rows, table)
-    return rows.select([*columns, FILE])
+    """Take some columns of a file's bytes, in that order; None: all, those unknown here last.
 
-
-def _read_one_by_one(
-    storage: Storage, table: str, names: Sequence[str], columns: list[str]
-) -> Reading:
-    def read(name: str) -> pa.Table | str | None:
-        try:
-            rows = read_file(storage, table, name)
-        except FileNotFoundError:
-            return None  # sealed into another file since the listing
-        except DamagedTableError as error:
-            return str(error)
-        path = pa.repeat(storage.path(name), rows.num_rows)
-        return rows.select(columns).append_column(FILE, path)
-
-    with ThreadPoolExecutor(READERS) as readers:
-        found = dict(zip(names, readers.map(read, names), strict=True))
-    tables = [rows for rows in found.values() if isinstance(rows, pa.Table)]
-    damage = {name: why for name, why in found.items() if isinstance(why, str)}
-    return Reading(pa.concat_tables([_nothing(table, columns), *tables]), damage)
-
-
-def _nothing(table: str, columns: Sequence[str]) -> pa.Table:
-    empty = TABLES[table].empty_table().select(list(columns))
-    return empty.append_column(FILE, pa.array([], pa.string()))
-
-
-def _parse(data: bytes, table: str, name: str) -> pa.Table:
+    Strings are dictionaries where that is asked for and the file is a merged one.
+    """
+    merged = _MERGED.fullmatch(name)
+    if merged and merged[1] != _digest(data):
+        raise DamagedTableError("its bytes are others than its name says, or cut short")
+    schema = _encoded_schema(table) if merged and encoded else TABLES[table]
+    strings = _strings(table) if merged and encoded else None
     try:
-        file = pq.ParquetFile(pa.BufferReader(data))
-        _check_columns(file.schema_arrow, table)
-        rows = file.read()
+        file = pq.ParquetFile(pa.BufferReader(data), read_dictionary=strings)
+        found = file.schema_arrow
+        is_ours = found.equals(schema)
+        if not is_ours:
+            _check_columns(found, schema, table)
+        rows = file.read(columns, use_threads=merged is not None)
     except (OSError, ValueError, pa.ArrowException) as error:
         raise DamagedTableError(f"no Parquet, or cut short: {error}") from error
-    rows = _completed(rows, TABLES[table])
-    _check_names(rows.append_column(FILE, pa.repeat(name, rows.num_rows)), table)
-    return rows
+    if columns is None:
+        columns = [*schema.names, *(name for name in found.names if name not in schema.names)]
+    return rows.select(columns) if is_ours else _completed(rows, schema, columns)
 
 
-def _completed(rows: pa.Table, schema: pa.Schema) -> pa.Table:
-    """Put a file's columns into the table's order and types; what it lacks is null."""
-    known = {
-        column.name: rows.column(column.name).cast(column.type)
-        if column.name in rows.column_names
-        else pa.nulls(rows.num_rows, column.type)
-        for column in schema
-    }
-    others = {name: rows.column(name) for name in rows.column_names if name not in known}
-    return pa.table({**known, **others})
+def _strings(table: str) -> list[str]:
+    return [column.name for column in TABLES[table] if pa.types.is_string(column.type)]
 
 
-def _check_columns(found: pa.Schema, table: str) -> None:
+@functools.cache
+def _encoded_schema(table: str) -> pa.Schema:
+    strings = set(_strings(table))
+    return pa.schema([f.with_type(_DICTIONARY) if f.name in strings else f for f in TABLES[table]])
+
+
+def _nothing(table: str, columns: Sequence[str], encoded: bool) -> pa.Table:
+    schema = _encoded_schema(table) if encoded else TABLES[table]
+    empty = schema.empty_table().select(list(columns))
+    return empty.append_column(FILE, _repeated([], []))
+
+
+def _completed(rows: pa.Table, schema: pa.Schema, columns: Sequence[str]) -> pa.Table:
+    """Put a file's columns into an order and the table's types; what it lacks is null."""
+
+    def column(name: str) -> pa.ChunkedArray:
+        if name not in schema.names:
+            return rows[name]
+        kind = schema.field(name).type
+        if name not in rows.column_names:
+            return pa.nulls(rows.num_rows, kind)
+        return rows[name].cast(kind)
+
+    return pa.table({name: column(name) for name in columns})
+
+
+def _check_columns(found: pa.Schema, schema: pa.Schema, table: str) -> None:
     """Check that a file's columns are a table's, of this version, an older or a later one.
 
     Raises:
@@ -161,7 +297,7 @@ def _check_columns(found: pa.Schema, table: str) -> None:
     for name in NEEDED[table]:
         if name not in found.names:
             raise DamagedTableError(f"it has no column {name!r}")
-    for wanted in TABLES[table]:
+    for wanted in schema:
         places = found.get_all_field_indices(wanted.name)
         if len(places) > 1:
             raise DamagedTableError(f"it has the column {wanted.name!r} twice")
@@ -170,19 +306,31 @@ def _check_columns(found: pa.Schema, table: str) -> None:
             raise DamagedTableError(f"{wanted.name!r} is {kinds.pop()}, not {wanted.type}")
 
 
-def _check_names(rows: pa.Table, table: str) -> None:
-    """Check that rows are in the files that are named after them.
+def _strays(rows: pa.Table, table: str, names: Sequence[str], counts: Sequence[int]) -> list[str]:
+    """Return the files, by name, that have rows of other keys than they are named after.
 
-    Raises:
-        DamagedTableError: when one is not.
+    Args:
+        rows: of all the files, one file after another.
+        table: that they are of.
+        names: of the files.
+        counts: how many rows each has.
     """
-    stems = pc.replace_substring_regex(rows[FILE], r"^.*/|\.parquet$", "")
-    matches = [pc.fill_null(pc.equal(stems, name), False) for name in _NAMES[table](rows)]
-    fits = matches[0]
-    for other in matches[1:]:
-        fits = pc.or_(fits, other)
-    if not pc.all(fits, min_count=0).as_py():
-        raise DamagedTableError("it has rows of other keys than its name says")
+    stems = [name.rpartition("/")[2].removesuffix(".parquet") for name in names]
+    stem = _repeated(stems, counts).cast(pa.string())
+    fits = [pc.fill_null(pc.equal(stem, name), False) for name in _NAMES[table](rows)]
+    is_stray = pc.invert(functools.reduce(pc.or_, fits))
+    if not pc.any(is_stray, min_count=0).as_py():
+        return []
+    strays: list[str] = _repeated(names, counts).filter(is_stray).unique().to_pylist()
+    return strays
+
+
+def _repeated(values: Sequence[str], counts: Sequence[int]) -> pa.ChunkedArray:
+    """Repeat each value so many times."""
+    indices = np.repeat(np.arange(len(values), dtype=np.int32), counts)
+    return pa.chunked_array(
+        [pa.DictionaryArray.from_arrays(indices, pa.array(values, pa.string()))]
+    )
 
 
 def _padded(numbers: pa.ChunkedArray, width: int) -> pa.ChunkedArray:
@@ -198,5 +346,6 @@ _NAMES: dict[str, Callable[[pa.Table], list[pa.ChunkedArray]]] = {
     "attempts": lambda r: [_joined(r, "cell_id", _padded(r["attempt"], 4))],
     "history": lambda r: [r["cell_id"]],
     "tuning": lambda r: [_joined(r, "search", _padded(r["trial"], 5))],
+    "distances": lambda r: [r["cell_id"]],
 }
 """How a file that has a row may be called, without its ending."""

@@ -1,0 +1,52 @@
+"""Rows of one key that are there twice: which counts, and which contradict each other."""
+
+from datetime import UTC, datetime
+
+import pyarrow as pa
+
+from tests.cells import row
+from workers.repeats import contradicting, distinct
+from workers.schemas import TABLES
+
+
+def accuracy(*rows: dict[str, object]) -> pa.Table:
+    return pa.Table.from_pylist(list(rows), schema=TABLES["accuracy"])
+
+
+def test_the_first_of_a_key_counts() -> None:
+    rows = accuracy(
+        row("b", n_correct=1),
+        row("a", n_correct=2),
+        row("b", n_correct=3),
+        row("b", "c", corruption="fog", severity=1),
+        row("b", epoch=1),  # a row of a curve has another key
+        row("a", n_correct=2),
+    )
+    assert distinct(rows, "accuracy").to_pylist() == [rows.to_pylist()[i] for i in (0, 1, 3, 4)]
+
+
+def test_the_last_word_on_a_try_counts_wherever_it_stands() -> None:
+    def said(state: str, minute: int | None) -> dict[str, object]:
+        at = None if minute is None else datetime(2026, 1, 1, 0, minute, tzinfo=UTC)
+        return {"cell_id": "c", "attempt": 1, "state": state, "finished_at": at}
+
+    words = [said("running", None), said("done", 5), said("failed", 3)]
+    for order in (words, words[::-1], [words[1], words[0], words[2]]):
+        rows = pa.Table.from_pylist(order, schema=TABLES["attempts"])
+        assert distinct(rows, "attempts")["state"].to_pylist() == ["done"]
+        assert contradicting(rows, "attempts") == []
+
+
+def test_rows_contradict_the_first_of_their_key() -> None:
+    rows = accuracy(
+        row("a", n_correct=1),
+        row("b", n_correct=1),
+        row("a", n_correct=1, device="another"),  # says the same of what counts
+        row("b", n_correct=2),
+        row("c"),
+        row("b", n_correct=2, attempt=3),
+        row("b", n_correct=1, loss=0.5),
+    )
+    assert contradicting(rows, "accuracy") == [3, 5, 6]
+    assert contradicting(rows.slice(0, 3), "accuracy") == []
+    assert contradicting(rows.slice(0, 0), "accuracy") == []
