@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from orchestrator.distance_keys import Distance, check_distance
 from orchestrator.grid_file import (
     GridFile,
     Keep,
@@ -57,6 +58,8 @@ class Grid:
     """Sets that are to have another number of images than the published one, and which."""
     data_manifest: Path | None = None
     """What `rib data check` wrote, if not below the data root."""
+    distance: Distance = field(default_factory=Distance)
+    """How `rib distance` measures how far the downstream sets are from the ID set."""
     tune: Tune | None = None
     """What `rib tune` searches for, and how."""
     choices: Mapping[Key, ChoiceEntry] = field(default_factory=dict)
@@ -118,6 +121,7 @@ class Grid:
             "throughput": {
                 name: given.model_dump(mode="json") for name, given in self.throughput.items()
             },
+            "distance": self.distance.model_dump(mode="json", exclude_none=True),
             "tune": None
             if self.tune is None
             else self.tune.model_dump(mode="json", exclude_none=True),
@@ -161,6 +165,8 @@ def resolve_grid(document: Document, store: str | None = None, is_stored: bool =
     _check_clauses(file, suite, document, problems)
     _check_throughput(file, document, problems)
     _check_accepted(file, suite, document, problems)
+    names = [entry.name for entry in file.models or ()]
+    check_distance(file.distance, names, suite, document, problems)
     check_tune(file, entries, document, problems)
     choices = resolve_choices(file, suite, entries, document, problems)
     if problems or suite is None or root is None or file.name is None:
@@ -183,6 +189,7 @@ def resolve_grid(document: Document, store: str | None = None, is_stored: bool =
         skip_undecodable=skipping,
         accept_images=file.accept_images,
         data_manifest=manifest,
+        distance=file.distance,
         tune=file.tune,
         choices=choices,
         keep=file.keep,

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ByteSize, ConfigDict, Field, ValidationError, field_validator
 
+from orchestrator.distance_keys import Distance
 from orchestrator.tune_keys import ChoiceEntry, Domain, Tune
 from orchestrator.yaml_source import Document, Location
 from workers.errors import Problem, nearest
@@ -112,6 +113,7 @@ class GridFile(_Section):
     accept_images: dict[str, Size] = {}
     data_manifest: NonEmpty | None = None
     throughput: dict[str, Throughput] = {}
+    distance: Distance = Distance()
     tune: Tune | None = None
     choices: list[ChoiceEntry] = []
     keep: Keep = "all"
@@ -227,6 +229,7 @@ def _keys_at(section: type[BaseModel], location: Location) -> list[str]:
         ("resources", Resources),
         ("models", ModelEntry),
         ("throughput", Throughput),
+        ("distance", Distance),
         ("tune", Tune),
         ("choices", ChoiceEntry),
     ):

@@ -11,7 +11,7 @@ from pathlib import Path
 from orchestrator import canary, licence
 from orchestrator.driver import Driver, Observer, Steering, Summary
 from orchestrator.estimate import Estimates, make_estimates, measured_speeds
-from orchestrator.executor import Executor, InlineExecutor
+from orchestrator.executor import Executor, InlineExecutor, Work
 from orchestrator.grid import Grid, with_digests
 from orchestrator.grid_file import Resources
 from orchestrator.keep import Keeper, order_of
@@ -24,6 +24,7 @@ from orchestrator.session import Terms, close_stale_attempts, driving, needs_of,
 from workers.cell import BASELINE
 from workers.errors import Problem, UserError
 from workers.job import Site
+from workers.run import execute
 from workers.store import Committed, Store
 
 BASELINES: Only = {"method": frozenset({BASELINE})}
@@ -186,14 +187,24 @@ def open_executor(
     address: str | None = None,
     num_cpus: int | None = None,
     driver: str = "",
+    work: Work = execute,
 ) -> Executor:
-    """Return an executor that has what the grid's cells ask for, for a driver of this name."""
+    """Return an executor that has what the grid's cells ask for, for a driver of this name.
+
+    Args:
+        kind: `ray` or `inline`.
+        grid: whose resources each job gets.
+        address: of a Ray cluster; None for one embedded in this process.
+        num_cpus: of the embedded cluster; None for all of this machine's.
+        driver: who may ask the jobs to stop.
+        work: what a job is.
+    """
     if kind == "inline":
         check_machine(grid.resources)
-        return InlineExecutor(site_of(grid, driver))
+        return InlineExecutor(site_of(grid, driver), work)
     from orchestrator.ray_executor import RayExecutor
 
-    return RayExecutor(site_of(grid, driver, address), grid.resources, address, num_cpus)
+    return RayExecutor(site_of(grid, driver, address), grid.resources, address, num_cpus, work)
 
 
 def site_of(grid: Grid, driver: str = "", address: str | None = None) -> Site:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
+from orchestrator.distance_keys import Distance
 from orchestrator.grid_file import (
     REQUIRED,
     GridFile,
@@ -33,6 +34,7 @@ SECTIONS: dict[type[BaseModel], str] = {
     Recipe: "## recipe",
     Resources: "## resources",
     Throughput: "## throughput",
+    Distance: "## distance",
     Tune: "## tune",
     Domain: "The values of a key; exactly one",
     ChoiceEntry: "## choices",

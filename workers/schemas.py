@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""1: a file per cell. 2: there may be merged files, of the rows of many cells."""
 
 _string, _int, _float, _time = pa.string(), pa.int64(), pa.float64(), pa.timestamp("us", tz="UTC")
+_bool = pa.bool_()
 
 ACCURACY = pa.schema(
     [
@@ -83,6 +85,7 @@ HISTORY = pa.schema(
         ("seconds", _float),
         ("held_out_correct", _int),  # after the epoch; null unless the recipe has patience
         ("held_out_total", _int),
+        ("finished_at", _time),  # when the training was committed: the last one of a cell counts
     ]
 )
 
@@ -130,11 +133,65 @@ TUNING = pa.schema(
     ]
 )
 
+DISTANCES = pa.schema(
+    [
+        # One row per distance between the ID set and a downstream set (`rib distance`).
+        ("cell_id", _string),  # of the distance: what `attempts` calls it, too
+        ("suite", _string),
+        ("suite_version", _string),
+        ("model", _string),  # in whose feature space
+        ("pretraining", _string),
+        ("method", _string),  # otdd
+        ("reference", _string),  # the ID set
+        ("downstream", _string),
+        ("seed", _int),  # of the samples
+        # In the unit of the cost, half a squared distance between features.
+        ("value", _float),  # cross - (own_reference + own_downstream) / 2
+        ("cross", _float),
+        ("own_reference", _float),
+        ("own_downstream", _float),
+        ("mean_cost", _float),  # between two images of the reference set
+        ("epsilon", _float),  # as it was asked for
+        ("epsilon_unit", _string),  # of that: id-cost (mean_cost), cost
+        ("epsilon_cost", _float),  # in the unit of the cost
+        ("covariance", _string),  # of the classes' Gaussians: diagonal, shrunk
+        ("samples_reference", _int),  # images that were compared
+        ("samples_downstream", _int),
+        ("images_reference", _int),  # images that the sets have
+        ("images_downstream", _int),
+        ("classes_reference", _int),
+        ("classes_downstream", _int),
+        ("dimensions", _int),  # of the features
+        ("iterations", _int),  # of the solver, for all three parts
+        ("marginal_error", _float),  # the largest of the three parts
+        ("tolerance", _float),
+        ("converged", _bool),  # what has not is a failed try, and no row
+        # Provenance.
+        ("hyperparameters", _string),  # JSON: the settings
+        ("reference_digest", _string),
+        ("dataset_digest", _string),  # of the downstream set
+        ("transform_digest", _string),
+        ("weights_digest", _string),
+        ("solver", _string),
+        ("device", _string),
+        ("host", _string),
+        ("torch_version", _string),
+        ("timm_version", _string),
+        ("ray_version", _string),
+        ("rib_version", _string),
+        ("git_commit", _string),
+        ("attempt", _int),
+        ("started_at", _time),
+        ("finished_at", _time),
+    ]
+)
+
 TABLES: dict[str, pa.Schema] = {
     "accuracy": ACCURACY,
     "attempts": ATTEMPTS,
     "history": HISTORY,
     "tuning": TUNING,
+    "distances": DISTANCES,
 }
 
 KEYS: dict[str, list[str]] = {
@@ -142,5 +199,6 @@ KEYS: dict[str, list[str]] = {
     "attempts": ["cell_id", "attempt"],
     "history": ["cell_id", "epoch"],
     "tuning": ["search", "trial"],
+    "distances": ["cell_id"],
 }
 """What identifies a row; a table holds one row per key."""

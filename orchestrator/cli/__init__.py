@@ -13,7 +13,7 @@ from typing import NoReturn
 
 import typer
 
-from orchestrator.cli import data, grids, models, results, tune, verify
+from orchestrator.cli import data, distances, grids, models, results, tune, verify
 from orchestrator.cli.printing import tell
 from workers.errors import UserError
 
@@ -29,6 +29,7 @@ app = typer.Typer(
 )
 app.add_typer(grids.app)
 app.add_typer(tune.app)
+app.add_typer(distances.app)
 app.add_typer(results.app)
 app.add_typer(verify.app)
 app.add_typer(data.app, name="data")

@@ -1,0 +1,1 @@
+"""Distances between data sets in the feature space of a model."""
