@@ -93,6 +93,7 @@ def _print(grid: Grid, frame: pd.DataFrame, found: list[EntryCorrelation], as_js
     title = f"{grid.store}: OTDD from {reference} in the features of {frame['model'].iloc[0]}"
     print_table(distances_table(frame, title, drawn_from))
     if found:
+        print()
         print_table(correlations_table(found, "OTDD and the drop on the ID set, over the sets"))
     else:
         tell(f"rib: no cell of the grid has been scored on {reference}; see: rib run")
