@@ -152,8 +152,8 @@ def run_cells(
     assert len(plan.todo) == len(plan.nodes)
     planned = time.perf_counter()
     take_up(store, grid, committed)
-    attempts = close_stale_attempts(store)
-    summary = Driver(plan, executor, store, attempts=attempts, steering=steering).run()
+    tries = close_stale_attempts(store)
+    summary = Driver(plan, executor, store, tries=tries, steering=steering).run()
     assert summary.ok, summary
     driven = time.perf_counter()
     left = make_plan(grid, store.committed()).todo

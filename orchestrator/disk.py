@@ -40,7 +40,10 @@ class Room:
         """Whether another cell may start beside those whose checkpoints are still to come."""
         if self._path is None:
             return True
-        free = self._free_bytes(self._path)
+        try:
+            free = self._free_bytes(self._path)
+        except OSError:
+            return True  # a disk that does not answer is not full: see `orchestrator.outage`
         to_come = sum(self._sizes.get(job.cell.model.name, 0) for job in in_flight)
         was_short, self._is_short = self._is_short, free - to_come < self._min_free
         if self._is_short and not was_short:

@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import heapq
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from graphlib import TopologicalSorter
 from typing import Protocol
 
+from orchestrator import lost_tries
 from orchestrator.executor import Executor, Job, Outcome
 from orchestrator.plan import Node, Plan
-from orchestrator.retry import GiveUp, decide
+from orchestrator.retry import LASTING, GiveUp, Retry, cure, decide
+from orchestrator.tries import NONE, Tries
 from workers.outcome import ErrorKind
-from workers.run import attempt_row, final_state
 from workers.storage import StorageError
 from workers.store import Store
 
@@ -51,7 +51,13 @@ class Steering(Protocol):
         """Find out now, at some cost, what `check` is to say."""
 
     def may_start(self, in_flight: Iterable[Job]) -> bool:
-        """Whether there is room for another cell beside these."""
+        """Whether there is room for another cell beside these, in a store that takes it."""
+
+    def blames_storage(self, in_flight: Iterable[Job]) -> bool:
+        """Whether the storage is to blame for a cell that could not use it, and not the cell."""
+
+    def cell_done(self) -> None:
+        """Take note that a cell could use the store: it is done."""
 
     @property
     def is_draining(self) -> bool:
@@ -76,9 +82,20 @@ class Unsteered:
     def may_start(self, in_flight: Iterable[Job]) -> bool:  # noqa: ARG002
         return True
 
+    def blames_storage(self, in_flight: Iterable[Job]) -> bool:  # noqa: ARG002
+        return False
+
+    def cell_done(self) -> None: ...
+
 
 Finish = Callable[[str], str]
 """Is told of each cell that is done; returns what went wrong with what is to follow."""
+
+Decide = Callable[[ErrorKind, Sequence[ErrorKind]], Retry | GiveUp]
+"""Says what to do after a failure, from its kind and those before it (`orchestrator.retry`)."""
+
+
+DIES_WITH_A_NODE = (ErrorKind.WORKER_CRASH, ErrorKind.NODE_LOST)
 
 
 @dataclass
@@ -104,9 +121,10 @@ class Driver:
         executor: Executor,
         store: Store,
         observe: Observer = lambda _: None,
-        attempts: dict[str, int] | None = None,
+        tries: Mapping[str, Tries] | None = None,
         *,
         steering: Steering | None = None,
+        decide: Decide = decide,
     ) -> None:
         """Prepare a run.
 
@@ -115,8 +133,9 @@ class Driver:
             executor: where to do it.
             store: where the workers commit.
             observe: is told of everything that happens.
-            attempts: how many tries each cell has had in earlier runs.
+            tries: what came of the cells in earlier runs.
             steering: what may hold the driver or end it.
+            decide: says what to do after a failure.
         """
         self.steering = steering or Unsteered()
         self.on_done: Finish = lambda _: ""
@@ -125,7 +144,8 @@ class Driver:
         """Which of the ready cells goes first: the highest."""
         self.plan, self.executor, self.store, self.observe = plan, executor, store, observe
         self.summary = Summary()
-        self._attempts = dict(attempts or {})
+        self._decide = decide
+        self._tries = dict(tries or {})
         self._history: dict[str, list[ErrorKind]] = {}
         self._ready: list[tuple[float, str]] = []
         self._delayed: list[tuple[float, str, Job]] = []
@@ -161,8 +181,10 @@ class Driver:
             self._submit(heapq.heappop(self._delayed)[2])
         while self._has_room and self._ready:
             cell_id = heapq.heappop(self._ready)[1]
-            node = self.plan.nodes[cell_id]
-            self._submit(Job(node.cell, node.missing, self._attempts.get(cell_id, 0) + 1))
+            node, tries = self.plan.nodes[cell_id], self._tries.get(cell_id, NONE)
+            self._history[cell_id] = [kind for kind in tries.failures if kind in LASTING]
+            job = Job(node.cell, node.missing, tries.number + 1)
+            self._submit(cured(job, self._history[cell_id]))
 
     @property
     def _has_room(self) -> bool:
@@ -171,7 +193,6 @@ class Driver:
         return not is_full and self.steering.may_start(self._in_flight.values())
 
     def _submit(self, job: Job) -> None:
-        self._attempts[job.cell.cell_id] = job.attempt
         self.executor.submit(job)
         self._in_flight[job.cell.cell_id] = job
         self._tell("submitted", job.cell.cell_id)
@@ -197,9 +218,14 @@ class Driver:
     def _settle(self, job: Job, outcome: Outcome) -> None:
         """File how a try ended, and decide what comes of it."""
         cell_id = job.cell.cell_id
-        trouble = "" if outcome.recorded else self._record(job, outcome)
+        if outcome.error is not None:
+            outcome = replace(outcome, error=self._kind_of(outcome.error))
+        trouble = ""
+        if not outcome.recorded:
+            outcome, trouble = lost_tries.record_end(self.store, job, outcome)
         if outcome.error is None:
             trouble = trouble or self._seal(job) or self.on_done(cell_id)
+            self.steering.cell_done()
             self.summary.done.append(cell_id)
             self._sorter.done(cell_id)
             self._take_ready()
@@ -209,39 +235,25 @@ class Driver:
             if outcome.seconds:  # else it never started
                 self._tell("stopped", cell_id, outcome)
             return
-        kind = self._kind_of(outcome.error)
-        decision = decide(kind, self._history.setdefault(cell_id, []))
-        self._history[cell_id].append(kind)
+        history = self._history[cell_id]
+        decision = self._decide(outcome.error, history)
+        history.append(outcome.error)
         if isinstance(decision, GiveUp):
             self._fail(cell_id, outcome, "; ".join(filter(None, (decision.reason, trouble))))
             return
-        again = replace(
-            job,
-            attempt=job.attempt + 1,
-            micro_batches=job.micro_batches * decision.micro_batches_factor,
-        )
+        again = cured(replace(job, attempt=job.attempt + 1), history)
         heapq.heappush(self._delayed, (time.monotonic() + decision.delay_s, cell_id, again))
         self._tell("retry", cell_id, outcome, f"in {decision.delay_s:.0f} s")
 
     def _kind_of(self, error: ErrorKind) -> ErrorKind:
-        """Return what a failure counts as: a cell is not to blame for a disk that is full."""
-        if error is ErrorKind.STORAGE and not self.steering.may_start(self._in_flight.values()):
+        """Return what a failure counts as: a cell is not to blame for all that befalls it."""
+        if error is ErrorKind.STORAGE and self.steering.blames_storage(self._in_flight.values()):
             return ErrorKind.PREEMPTED
+        if error in DIES_WITH_A_NODE and self.steering.is_draining:
+            return ErrorKind.PREEMPTED  # who stops a driver may well stop its nodes beside it
         if error is ErrorKind.PREEMPTED:
             self.steering.look_again()  # cells are stopped, too, when a driver's place is taken
         return error
-
-    def _record(self, job: Job, outcome: Outcome) -> str:
-        """Say in the store how a try ended whose worker could not say so itself.
-
-        Returns what went wrong with that. The next run ends what this leaves looking as if it ran.
-        """
-        try:
-            started = datetime.now(UTC)
-            self.store.commit_attempt(attempt_row(job, final_state(outcome), started, outcome))
-        except StorageError as error:
-            return str(error)
-        return ""
 
     def _seal(self, job: Job) -> str:
         """Make one file of a cell's rows; return what went wrong with that.
@@ -267,3 +279,8 @@ class Driver:
         self, kind: str, cell_id: str, outcome: Outcome | None = None, detail: str = ""
     ) -> None:
         self.observe(Event(kind, self.plan.nodes[cell_id], outcome, detail))
+
+
+def cured(job: Job, history: Sequence[ErrorKind]) -> Job:
+    """Give a job what may help a cell that has failed so before."""
+    return replace(job, **vars(cure(history)))

@@ -30,7 +30,7 @@ class Executor(Protocol):
         """Take a job; returns at once."""
 
     def wait_any(self, timeout_s: float | None = None) -> tuple[Job, Outcome] | None:
-        """Return a job that has ended and how; None when none did in time.
+        """Return a job that has ended, as it was submitted, and how; None when none did in time.
 
         Raises:
             LookupError: when nothing is in flight.

@@ -1,7 +1,8 @@
-"""Ctrl-C: the first time it asks the run to come to a stop, the second time it stops it.
+"""Ctrl-C or SIGTERM: the first time it asks the run to come to a stop, the second time it stops it.
 
 Ray blocks SIGINT in its own processes, so that a terminal's Ctrl-C, which goes to every process of
-the group, reaches the driver alone.
+the group, reaches the driver alone. SIGTERM is what Slurm, Kubernetes and clouds send before they
+take a machine away.
 """
 
 from __future__ import annotations
@@ -14,20 +15,22 @@ from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
 
 class Interrupts:
-    """Counts SIGINTs while it is entered; outside the main thread, where none come, it is idle."""
+    """Counts SIGNALS while it is entered; outside the main thread, where none come, it is idle."""
 
     def __init__(self, on_first: Callable[[], None]) -> None:
         """Prepare to listen.
 
         Args:
-            on_first: called at the first SIGINT, in a thread of its own: what the main thread was
+            on_first: called at the first signal, in a thread of its own: what the main thread was
                 doing then may hold any lock.
         """
         self._on_first = on_first
         self._asked_at: float | None = None
-        self._previous: Any = None
+        self._previous: dict[signal.Signals, Any] = {}
 
     @property
     def is_asked(self) -> bool:
@@ -40,21 +43,17 @@ class Interrupts:
         return 0.0 if self._asked_at is None else time.monotonic() - self._asked_at
 
     def __enter__(self) -> Interrupts:
-        if threading.current_thread() is threading.main_thread():
-            self._previous = signal.signal(signal.SIGINT, self._handle)
+        self._previous = _set_all(self._handle)
         return self
 
     @contextmanager
     def ignored(self) -> Iterator[None]:
-        """Let no SIGINT in once one was heeded: what is left, clearing up, takes a moment."""
-        if not self.is_asked or threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        """Let no signal in once one was heeded: what is left, clearing up, takes a moment."""
+        previous = _set_all(signal.SIG_IGN) if self.is_asked else {}
         try:
             yield
         finally:
-            signal.signal(signal.SIGINT, previous)
+            _restore(previous)
 
     def __exit__(
         self,
@@ -62,13 +61,24 @@ class Interrupts:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._previous is not None:
-            signal.signal(signal.SIGINT, self._previous)
+        _restore(self._previous)
 
     def _handle(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002
         if self._asked_at is None:
             self._asked_at = time.monotonic()
             threading.Thread(target=self._on_first, daemon=True).start()
             return
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # what is left is clearing up
+        _set_all(signal.SIG_IGN)  # what is left is clearing up
         raise KeyboardInterrupt
+
+
+def _set_all(handler: Any) -> dict[signal.Signals, Any]:
+    """Have all SIGNALS handled so, where they come; return how they were before."""
+    if threading.current_thread() is not threading.main_thread():
+        return {}
+    return {one: signal.signal(one, handler) for one in SIGNALS}
+
+
+def _restore(previous: dict[signal.Signals, Any]) -> None:
+    for one, handler in previous.items():
+        signal.signal(one, handler)

@@ -41,7 +41,7 @@ class Times:
     """Without a sign of life for this long, a driver on another host counts as dead."""
     look_s: float = 0.25
     """Between two looks at somebody else's beat."""
-    patience_s: float = 300.0
+    patience_s: float = 3600.0
     """How long a store may be out of reach before its driver gives up."""
 
 

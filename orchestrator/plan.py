@@ -21,7 +21,8 @@ TRAINING_COST = 3.0
 """Cost of training on an image, with a forward pass as 1: a backward pass is about two."""
 
 Only = Mapping[str, frozenset[str]]
-"""Values that model, downstream, method and seed may take; a key that is absent may take any."""
+"""Values that model, downstream, method, seed and cell (its id) may take; a key that is absent may
+take any."""
 
 
 @dataclass(frozen=True)
@@ -146,27 +147,48 @@ def make_plan(grid: Grid, committed: Committed, only: Only | None = None) -> Pla
     Args:
         grid: whose weights files should be there, or the cells' ids are provisional.
         committed: what the store holds.
-        only: which cells to ask for; baselines and prerequisites come along.
+        only: which cells to ask for; what they are made from comes along, and so do baselines,
+            unless cells are named by their ids.
     """
+    asked = only or {}
+    are_named = "cell" in asked
     wanted = {
         cell.cell_id: cell
         for cell in expand(grid)
-        if cell.is_baseline or _is_chosen(cell, only or {})
+        if is_chosen(cell, asked) or (cell.is_baseline and not are_named)
     }
-    cells = _with_ancestors(wanted.values())
+    named = _prerequisites(grid, asked) if are_named else {}
+    cells = _with_ancestors([*wanted.values(), *named.values()])
     nodes = {
         cell_id: _node(cell, grid.evaluate if cell_id in wanted else (), grid, committed)
         for cell_id, cell in cells.items()
     }
-    return Plan(nodes, frozenset(_to_run(nodes)))
+    return Plan(nodes, frozenset(_to_run(nodes, named)))
 
 
-def _is_chosen(cell: Cell, only: Only) -> bool:
+def every_cell(grid: Grid) -> dict[str, Cell]:
+    """Return the cells of a grid by their ids, prerequisites included, parents first."""
+    return _with_ancestors(expand(grid))
+
+
+def _prerequisites(grid: Grid, only: Only) -> dict[str, Cell]:
+    """Return the cells that are asked for, and that the grid has only since others need them."""
+    own = {cell.cell_id for cell in expand(grid)}
+    return {
+        cell_id: cell
+        for cell_id, cell in every_cell(grid).items()
+        if cell_id not in own and is_chosen(cell, only)
+    }
+
+
+def is_chosen(cell: Cell, only: Only) -> bool:
+    """Whether a cell is one of those that are asked for."""
     value = {
         "model": cell.model.name,
         "downstream": cell.downstream,
         "method": cell.label,
         "seed": str(cell.seed),
+        "cell": cell.cell_id,
     }
     return all(value[key] in allowed for key, allowed in only.items())
 
@@ -221,9 +243,12 @@ def _n_images(suite: Suite, name: str | None) -> int:
     return 0 if name is None else suite.evaluation_sets[name].n_images or 0
 
 
-def _to_run(nodes: dict[str, Node]) -> Iterator[str]:
-    """Yield the cells that have rows to make, and those whose weights such a cell needs."""
-    needed: set[str] = set()
+def _to_run(nodes: dict[str, Node], named: Iterable[str]) -> Iterator[str]:
+    """Yield the cells that have rows to make, and those whose weights such a cell needs.
+
+    Prerequisites that are named are needed, too.
+    """
+    needed = set(named)
     for cell_id in reversed(nodes):
         node = nodes[cell_id]
         runs = bool(node.missing) or (cell_id in needed and not node.has_weights)

@@ -44,8 +44,15 @@ class Estimate:
 class Display:
     """Observes a driver and shows what happens on a console (standard error)."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, is_live: bool | None = None) -> None:
+        """Prepare to show.
+
+        Args:
+            console: to show on.
+            is_live: whether it takes a live bar; a terminal does, if not given.
+        """
         self.console = console
+        self.is_live = console.is_terminal if is_live is None else is_live
 
     @contextmanager
     def watching(self) -> Iterator[Display]:
@@ -57,7 +64,7 @@ class Display:
             TimeElapsedColumn(),
             TextColumn("{task.fields[eta]}"),
             console=self.console,
-            disable=not self.console.is_terminal,
+            disable=not self.is_live,
             transient=True,
         )
         with self.progress:
@@ -87,7 +94,7 @@ class Display:
 
     def _is_worth_a_line(self, event: Event) -> bool:
         """On a terminal the bar shows what is done; only what went wrong gets a line."""
-        return event.kind != "done" or not self.console.is_terminal
+        return event.kind != "done" or not self.is_live
 
 
 def describe(event: Event) -> str:

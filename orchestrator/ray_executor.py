@@ -24,6 +24,7 @@ from ray import exceptions
 
 from orchestrator.executor import Work
 from orchestrator.grid_file import Resources
+from orchestrator.nodes import Memory, check_feasible, slots
 from workers.errors import Problem, UserError
 from workers.job import Job, Site
 from workers.outcome import ErrorKind, Outcome
@@ -49,7 +50,8 @@ class RayExecutor:
         connect(address, num_cpus)
         try:
             check_feasible(resources, ray.nodes())
-            self._slots = _slots(resources, ray.cluster_resources())
+            self._slots = slots(resources, ray.cluster_resources())
+            self._memory = Memory.of(resources, ray.nodes())
         except BaseException:
             ray.shutdown()
             raise
@@ -64,8 +66,9 @@ class RayExecutor:
         return 2 * self._slots + 16
 
     def submit(self, job: Job) -> None:
-        task = self._task.options(name=f"{job.cell} {job.cell.cell_id}")
-        self._running[task.remote(job, self._site)] = job
+        memory = self._memory.for_job(job)
+        task = self._task.options(name=f"{job.cell} {job.cell.cell_id}", memory=memory)
+        self._running[task.remote(replace(job, memory=memory), self._site)] = job
 
     def wait_any(self, timeout_s: float | None = None) -> tuple[Job, Outcome] | None:
         if not self._running:
@@ -130,44 +133,6 @@ def task_options(resources: Resources) -> dict[str, Any]:
     if resources.gpus == 0:
         options["runtime_env"] = {"env_vars": {"CUDA_VISIBLE_DEVICES": ""}}
     return options
-
-
-def check_feasible(resources: Resources, nodes: list[dict[str, Any]]) -> None:
-    """Check that some node can run a cell; Ray itself would let it wait for ever.
-
-    Raises:
-        UserError: naming each thing that no node has enough of.
-    """
-    alive = [node for node in nodes if node["Alive"]]
-    labelled = [n for n in alive if resources.labels.items() <= n.get("Labels", {}).items()]
-    problems = []
-    if not labelled:
-        shown = ", ".join(f"{key}={value}" for key, value in resources.labels.items())
-        has = {f"{k}={n['Labels'][k]}" for n in alive for k in resources.labels if k in n["Labels"]}
-        hint = f"nodes have {', '.join(sorted(has))}" if has else "nodes have none of these"
-        problems.append(Problem("resources.labels", f"no node has the labels {shown}", hint))
-    asked = {"GPU": resources.gpus, "CPU": resources.cpus, "memory": float(resources.memory or 0)}
-    for key, amount in asked.items():
-        most = max((n["Resources"].get(key, 0.0) for n in labelled), default=0.0)
-        if labelled and amount > most:
-            name = {"GPU": "gpus", "CPU": "cpus"}.get(key, key)
-            message = f"a cell asks for {amount:g}, no node has more than {most:g}"
-            problems.append(Problem(f"resources.{name}", message))
-    if not problems and not any(_fits(asked, node["Resources"]) for node in labelled):
-        problems.append(Problem("resources", f"no single node has all of {asked}"))
-    if problems:
-        raise UserError(problems)
-
-
-def _fits(asked: dict[str, float], has: dict[str, float]) -> bool:
-    return all(amount <= has.get(key, 0.0) for key, amount in asked.items())
-
-
-def _slots(resources: Resources, total: dict[str, float]) -> int:
-    """Return how many cells the cluster can run at once."""
-    by_cpu = total.get("CPU", 0.0) / resources.cpus
-    by_gpu = total.get("GPU", 0.0) / resources.gpus if resources.gpus else by_cpu
-    return max(1, int(min(by_cpu, by_gpu)))
 
 
 def _outcome_of(reference: Any) -> Outcome:

@@ -14,8 +14,13 @@ from orchestrator.grid import Grid
 from orchestrator.interrupts import Interrupts
 from orchestrator.keep import Keeper, Needs
 from orchestrator.lease import Lease, Times
+from orchestrator.outage import Outage, Pauses
 from orchestrator.plan import make_plan
 from orchestrator.steering import DRAIN_S, StoreSteering, stop_softly
+from orchestrator.tries import Tries, read_tries
+from workers.going import DRIVER
+from workers.logs import FATAL, fatal_error, rescue
+from workers.outcome import ErrorKind
 from workers.storage import StorageError
 from workers.store import Committed, Store
 
@@ -30,7 +35,10 @@ class Terms:
     """Whether to take the place of a driver that lives."""
     drain_s: float = DRAIN_S
     """How long running cells may take, after Ctrl-C, to get to where they can be left."""
+    debug: bool = False
+    """Whether a debugger opens where a cell fails; every cell is then tried, and once."""
     times: Times = field(default_factory=Times)
+    pauses: Pauses = field(default_factory=Pauses)
 
 
 @contextmanager
@@ -50,14 +58,17 @@ def driving(
         store.create(grid.suite.name, grid.suite.version)
         lease.acquire(terms.take_over)
         lease.wait_until_safe()
+        probe = f"{DRIVER}/{lease.driver}.probe"
+        outage = Outage(store.storage, probe, tell, terms.pauses)
+        room = room_of(store, grid, tell)
         with interrupts:
-            yield StoreSteering(lease, interrupts, room_of(store, grid, tell), terms.drain_s)
+            yield StoreSteering(lease, interrupts, room, outage, terms.drain_s)
             is_whole = not interrupts.is_asked
     finally:
         with interrupts.ignored():
             workers.close()
-            if lease.is_held and not is_whole:
-                end_running(store, tell)
+            if lease.is_held:
+                clear_up(store, is_whole, tell)
             lease.release()
 
 
@@ -67,33 +78,42 @@ def room_of(store: Store, grid: Grid, tell: Tell) -> Room:
     return Room(store.storage, grid.min_free, sizes, tell)
 
 
-def end_running(store: Store, tell: Tell) -> None:
-    """End the tries that were running when their driver was stopped."""
+def clear_up(store: Store, is_whole: bool, tell: Tell) -> None:
+    """Bring in the logs of tries that were killed; end those that ran when their driver stopped."""
     try:
-        close_stale_attempts(store)
+        rescue(store.storage)
+        if not is_whole:
+            close_stale_attempts(store)
     except StorageError as error:
         tell(f"some cells may be shown as running until the next run: {error}")
 
 
-def close_stale_attempts(store: Store) -> dict[str, int]:
-    """End the tries that an earlier driver left running; return how many each cell has had.
+def close_stale_attempts(store: Store) -> dict[str, Tries]:
+    """End the tries that an earlier driver left running; return all there are, by cell.
 
-    Their workers ended with that driver, since Ray stops the tasks of a driver that dies.
+    Their workers ended with that driver, since Ray stops the tasks of a driver that dies. A cell
+    that ran in the driver's own process may have been what it died of.
     """
-    attempts: dict[str, int] = {}
+    rescue(store.storage)
     for row in store.scan("attempts").table.to_pylist():
-        attempts[row["cell_id"]] = max(row["attempt"], attempts.get(row["cell_id"], 0))
         if row["state"] == "running":
+            why = fatal_error(store.storage, row["cell_id"], row["attempt"])
             store.commit_attempt(
                 {
                     **row,
                     "state": "failed",
-                    "error_kind": "preempted",
-                    "message": "the driver stopped before this try ended",
+                    "error_kind": _kind_of_end(why),
+                    "message": why or "the driver stopped before this try ended",
                     "finished_at": datetime.now(UTC),
                 }
             )
-    return attempts
+    return read_tries(store)
+
+
+def _kind_of_end(why: str) -> ErrorKind:
+    """Say what the end of a process was. Ray's own processes abort when what they need is gone."""
+    is_its_own = why.startswith(FATAL) and not why.startswith(f"{FATAL}Aborted")
+    return ErrorKind.WORKER_CRASH if is_its_own else ErrorKind.PREEMPTED
 
 
 def needs_of(grid: Grid, committed: Committed) -> Needs:

@@ -1,4 +1,4 @@
-"""What steers a driver from outside: its lease of the store, Ctrl-C, and room on the disk."""
+"""What steers a driver from outside: its lease, Ctrl-C, a full disk, a storage that fails."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from orchestrator.disk import Room
 from orchestrator.interrupts import Interrupts
 from orchestrator.lease import Lease
+from orchestrator.outage import Outage
 from workers.job import Job
 from workers.storage import StorageError
 
@@ -25,6 +26,7 @@ class StoreSteering:
     lease: Lease
     interrupts: Interrupts
     room: Room
+    outage: Outage
     drain_s: float = DRAIN_S
     poll_s: float | None = POLL_S
 
@@ -35,7 +37,13 @@ class StoreSteering:
         self.lease.confirm()
 
     def may_start(self, in_flight: Iterable[Job]) -> bool:
-        return self.room.suffices(in_flight)
+        return self.room.suffices(in_flight) and self.outage.may_start
+
+    def blames_storage(self, in_flight: Iterable[Job]) -> bool:
+        return not self.room.suffices(in_flight) or self.outage.blames_storage()
+
+    def cell_done(self) -> None:
+        self.outage.cell_done()
 
     @property
     def is_draining(self) -> bool:

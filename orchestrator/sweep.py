@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from orchestrator import canary, licence
@@ -20,11 +20,13 @@ from orchestrator.plan import Only, Plan, make_plan
 from orchestrator.preflight import preflight
 from orchestrator.remarks import Remarks
 from orchestrator.results import verdicts_of
+from orchestrator.retry import decide, try_once
 from orchestrator.session import Terms, close_stale_attempts, driving, needs_of, tidy
+from orchestrator.tries import Standing, Tries, read_tries, set_apart
 from workers.cell import BASELINE
 from workers.errors import Problem, UserError
 from workers.job import Site
-from workers.run import execute
+from workers.run import debug, execute
 from workers.store import Committed, Store
 
 BASELINES: Only = {"method": frozenset({BASELINE})}
@@ -39,7 +41,9 @@ class Result:
     """As it stands now: what is still to do is what failed, or was blocked."""
     summary: Summary
     n_run: int
-    """Cells that were to do when the run started."""
+    """Cells that were to be tried when the run started."""
+    standing: Standing = field(default_factory=Standing)
+    """Cells that the next run will not try either: they stand failed, or need one that does."""
     complaints: tuple[str, ...] = ()
     """What the canary says against fine-tuning; the run has then stopped before it."""
 
@@ -124,31 +128,40 @@ def run(
     if plan.todo and not terms.take_over:
         refuse_if_held(store.storage)
     grid = make_data(grid, tell)
-    plan = make_plan(grid, committed, only)
+    whole = make_plan(grid, committed, only)
+    plan, standing = to_try(whole, read_tries(store), terms)
     n_run = len(plan.todo)
     if not plan.todo:
         tidy(store, grid, committed, terms, tell)
         complaints = canary_complaints(store, grid, tell) if with_canary else ()
-        return Result(grid, plan, Summary(), n_run, complaints)
+        return Result(grid, whole, Summary(), n_run, standing, complaints)
     preflight(grid, plan, None if mixed_data else store, is_lean=executor != "inline")
     tell(f"{n_run} of {len(plan.nodes)} cells to run")
     lease = Lease(store.storage, terms.times, tell)
-    workers = open_executor(executor, grid, address, num_cpus, lease.driver)
+    work = debug if terms.debug else execute
+    workers = open_executor(executor, grid, address, num_cpus, lease.driver, work)
     complaints = ()
     with driving(store, grid, lease, workers, terms, tell) as steering:
         committed = store.committed()  # another driver may have been here meanwhile
         take_up(store, grid, committed)
         if with_canary:
             baselines = make_plan(grid, committed, BASELINES)
-            summary = drive(grid, baselines, workers, store, observe, steering)
+            summary = drive(grid, baselines, workers, store, observe, steering, terms)
             complaints = canary_complaints(store, grid, tell)
         if not complaints:
             plan = make_plan(grid, store.committed() if with_canary else committed, only)
-            summary = drive(grid, plan, workers, store, observe, steering)
+            summary = drive(grid, plan, workers, store, observe, steering, terms)
         if steering.is_draining:
             raise KeyboardInterrupt
     # What counts is not what the workers said but what can be read back.
-    return Result(grid, make_plan(grid, store.committed(), only), summary, n_run, complaints)
+    left = make_plan(grid, store.committed(), only)
+    _, standing = set_apart(left, read_tries(store))
+    return Result(grid, left, summary, n_run, standing, complaints)
+
+
+def to_try(plan: Plan, tries: Mapping[str, Tries], terms: Terms) -> tuple[Plan, Standing]:
+    """Leave out of a plan what stands failed, unless somebody wants to see it fail."""
+    return (plan, Standing()) if terms.debug else set_apart(plan, tries)
 
 
 def drive(
@@ -158,12 +171,21 @@ def drive(
     store: Store,
     observe: Callable[[Plan], Observer],
     steering: Steering,
+    terms: Terms,
 ) -> Summary:
-    """Run what is to do of a grid's plan, whatever an earlier driver left running."""
+    """Run what is to be tried of a grid's plan, whatever an earlier driver left running."""
     if not plan.todo:
         return Summary()
+    tries = close_stale_attempts(store)
+    plan, _ = to_try(plan, tries, terms)
     driver = Driver(
-        plan, workers, store, observe(plan), close_stale_attempts(store), steering=steering
+        plan,
+        workers,
+        store,
+        observe(plan),
+        tries,
+        steering=steering,
+        decide=try_once if terms.debug else decide,
     )
     if grid.keep != "all":
         keeper = Keeper(needs_of(grid, store.committed()), store)

@@ -22,7 +22,7 @@ from types import SimpleNamespace
 from typing import Any
 
 # First: it sets what ray reads when it is imported.
-from orchestrator.ray_executor import check_feasible, classify, connect
+from orchestrator.ray_executor import classify, connect
 
 os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
 os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
@@ -33,7 +33,8 @@ from ray import cloudpickle, tune
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialScheduler
 
 from orchestrator.grid_file import Resources
-from orchestrator.retry import GiveUp, decide
+from orchestrator.nodes import check_feasible
+from orchestrator.retry import GiveUp, cure, decide
 from orchestrator.search import Finding, Search
 from workers.job import Site
 from workers.outcome import ErrorKind
@@ -153,8 +154,7 @@ def _try_until_decided(
             return row
         history.append(kind)
         time.sleep(decision.delay_s)
-        parts = trial.micro_batches * decision.micro_batches_factor
-        trial = replace(trial, micro_batches=parts)
+        trial = replace(trial, micro_batches=cure(history).micro_batches)
 
 
 class PerSearch(FIFOScheduler):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -15,7 +16,7 @@ from workers.augment import AugmentedSource
 from workers.cell import digest
 from workers.datasets import Dataset, Split, read_dataset
 from workers.errors import DataError, LostCheckpointError, PreemptedError, Problem, UserError
-from workers.evaluate import Score, evaluate
+from workers.evaluate import BATCH_SIZE, Score, evaluate
 from workers.frozen import TensorSource, features_of, logits_of
 from workers.going import may_go_on
 from workers.holdout import Batches, PartOf, split_off
@@ -41,6 +42,8 @@ from workers.suites import Suite, suites
 from workers.train import Trainer
 from workers.training_run import EpochRecord, TrainingRun
 from workers.training_state import TrainingStates
+
+logger = logging.getLogger(__name__)
 
 
 class Bench:
@@ -113,12 +116,16 @@ class Bench:
     def _read(self, name: str, skip_undecodable: bool = False) -> Dataset:
         n_images = self.site.accept_images.get(name)
         if skip_undecodable:
-            threads = max(1, self.site.loader_workers)
+            threads = max(1, self._loader_workers)
             return _read_sound(self.cell.suite, name, self.data_root, n_images, threads)
         return _read(self.cell.suite, name, self.data_root, n_images)
 
     def source(self, dataset: Dataset, splits: Sequence[Split] | None = None) -> ImageSource:
-        return ImageSource(dataset, self.transform, splits, self.site.loader_workers)
+        return ImageSource(dataset, self.transform, splits, self._loader_workers)
+
+    @property
+    def _loader_workers(self) -> int:
+        return self.job.loader_workers_at(self.site)
 
     def downstream(self) -> tuple[Dataset, ImageSource]:
         assert self.cell.downstream is not None, f"{self.cell} is not fine-tuned on anything"
@@ -223,7 +230,7 @@ class Bench:
             recipe=recipe,
             device=self.device,
             seed=self.seed("train"),
-            micro_batches=self.site.micro_batches * self.job.micro_batches,
+            micro_batches=self.job.micro_batches_at(self.site),
             set_mode=objective.set_mode,
             after_step=objective.after_step,
             before_first_epoch=lambda run: self._take_up(run, objective),
@@ -243,6 +250,12 @@ class Bench:
             objective.load_state(state.part("method"))
 
     def _keep(self, run: TrainingRun, objective: FineTuning) -> None:
+        record = run.records[-1]
+        logger.info(
+            "epoch %d: loss %.4f, %d of %d right, learning rate %.3g, %.1f s",
+            *(record.epoch, record.loss, record.n_correct, record.n_total),
+            *(record.lr, record.seconds),
+        )
         goes_on = may_go_on(self.store, self.site.driver)
         if self.states.is_due or not goes_on:
             self.states.save(run.capture(objective.state()))
@@ -255,7 +268,10 @@ class Bench:
     def score(self, module: nn.Module, dataset: Dataset, split: Split) -> Score:
         """Evaluate a model on one split."""
         source = self.source(dataset, [split])
-        return evaluate(module, source, Scorer(dataset.classes, self.device), self.normalise)
+        scorer = Scorer(dataset.classes, self.device)
+        # What did not fit into a GPU's memory while training may not fit while scoring either.
+        batch_size = max(1, BATCH_SIZE // self.job.micro_batches)
+        return evaluate(module, source, scorer, self.normalise, batch_size)
 
 
 @lru_cache(maxsize=64)

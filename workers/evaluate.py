@@ -11,6 +11,9 @@ from torch import nn
 from workers.holdout import Batches
 from workers.scoring import Scorer
 
+BATCH_SIZE = 256
+"""Images that are scored together; no part of a cell's identity."""
+
 
 @dataclass(frozen=True)
 class Score:
@@ -29,7 +32,7 @@ def evaluate(
     source: Batches,
     scorer: Scorer,
     normalise: Callable[[torch.Tensor], torch.Tensor],
-    batch_size: int = 256,
+    batch_size: int = BATCH_SIZE,
 ) -> Score:
     """Score every image of a source in float32, in eval mode."""
     module.eval()

@@ -22,6 +22,7 @@ from workers.cell import digest
 from workers.datasets import Dataset, Split
 from workers.decode import decode
 from workers.errors import DataError
+from workers.logs import joining
 
 CACHE_BYTES = 1 << 30
 """Decoded pixels that a worker process keeps between cells."""
@@ -181,6 +182,7 @@ def load_in_parts(
         batch_sampler=(part.tolist() for part in parts),  # one at a time: C has 3.75 million
         num_workers=loader_workers,
         multiprocessing_context=context,
+        worker_init_fn=joining(),
         collate_fn=_stack,
         # Of its own: else a model's dropout would depend on whether its images were in the cache.
         generator=torch.Generator(),

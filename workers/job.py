@@ -44,3 +44,17 @@ class Job:
     attempt: int = 1
     micro_batches: int = 1
     """Times as many parts; raised after running out of GPU memory."""
+    loader_share: float = 1.0
+    """Part of the loader workers that it gets; lowered after running out of host memory."""
+    memory_factor: int = 1
+    """Times as much host memory is reserved for it; raised after running out of host memory."""
+    memory: int | None = None
+    """Bytes of host memory that are reserved for it, as its executor fills in."""
+
+    def micro_batches_at(self, site: Site) -> int:
+        """Return how many parts each of its batches is cut into."""
+        return site.micro_batches * self.micro_batches
+
+    def loader_workers_at(self, site: Site) -> int:
+        """Return how many processes decode images for it."""
+        return int(site.loader_workers * self.loader_share)

@@ -25,6 +25,7 @@ VALUES = {
         "weights_digest",
     ],
     "attempts": ["state"],
+    "cleared": ["attempt"],
     "history": ["loss", "n_correct", "n_total"],
     "tuning": ["state", "held_out_correct", "held_out_total"],
     "distances": ["value", "dataset_digest", "weights_digest"],

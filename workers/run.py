@@ -7,15 +7,18 @@ one that an earlier try left), then score it set by set, committing each set's r
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from workers import provenance
+from workers.attempts import begun_row, ended_row, used_columns
 from workers.cell import Cell, canonical_json
 from workers.errors import (
     DataError,
@@ -26,6 +29,7 @@ from workers.errors import (
 )
 from workers.going import may_go_on, stop_if_asked
 from workers.job import Job, Site
+from workers.logs import keeping_log, rescue
 from workers.outcome import ErrorKind, Outcome
 from workers.storage import StorageError
 from workers.store import CHECKPOINT, Row, Store
@@ -38,34 +42,97 @@ if TYPE_CHECKING:
 Perform = Callable[[Job, Site, Store], int]
 """Does a job's work and returns the number of rows that it committed."""
 
+logger = logging.getLogger(__name__)
+
 
 def execute(job: Job, site: Site, perform: Perform | None = None) -> Outcome:
     """Try a cell once. Failures are told in the Outcome, never raised.
 
-    The try is in the store's `attempts` from its start, and so is how it ended.
+    The try is in the store's `attempts` from its start, and so is how it ended. What it printed
+    and logged is in the store's `logs`.
     """
+    return _keep_books(job, site, perform or perform_cell, _keep_log, _go_on)
+
+
+def debug(job: Job, site: Site, perform: Perform | None = None) -> Outcome:
+    """Try a cell once as `execute` does, on a terminal: a debugger opens where it fails.
+
+    What it prints stays on the terminal, so that breakpoints work, and there is no log.
+    """
+    return _keep_books(job, site, perform or perform_cell, _keep_no_log, _look_into)
+
+
+def _keep_books(
+    job: Job,
+    site: Site,
+    perform: Perform,
+    keep_log: Callable[[Job, Store], AbstractContextManager[None]],
+    on_error: Callable[[Exception], None],
+) -> Outcome:
     store = Store(site.store)
-    started, clock = datetime.now(UTC), time.monotonic()
     if not may_go_on(store, site.driver):
         # It never started, so there is nothing to record.
         return Outcome(error=ErrorKind.PREEMPTED, message="not started", recorded=True)
+    row, clock = begun_row(job, site), time.monotonic()
+    with keep_log(job, store):
+        logger.info("try %d at %s, cell %s: %s", job.attempt, job.cell, job.cell.cell_id, _had(row))
+        try:
+            store.commit_attempt(row)
+            rows = perform(job, site, store)
+            outcome = Outcome(rows=rows, seconds=time.monotonic() - clock)
+            logger.info("done: %d rows", rows)
+        except Exception as error:
+            outcome = _failure(error, time.monotonic() - clock)
+            logger.error("%s\n%s", outcome.error, outcome.traceback)
+            on_error(error)
     try:
-        store.commit_attempt(attempt_row(job, "running", started))
-        rows = (perform or perform_cell)(job, site, store)
-        outcome = Outcome(rows=rows, seconds=time.monotonic() - clock)
-    except Exception as error:
-        outcome = Outcome(
-            seconds=time.monotonic() - clock,
-            error=classify(error),
-            message=f"{type(error).__name__}: {error}",
-            traceback=traceback.format_exc(),
-        )
-    try:
-        store.commit_attempt(attempt_row(job, final_state(outcome), started, outcome))
+        store.commit_attempt(ended_row({**row, **used_columns()}, outcome))
     except Exception as error:
         # Without its last word the try would look as if it were running for ever.
         return Outcome(seconds=outcome.seconds, error=classify(error), message=str(error))
     return replace(outcome, recorded=True)
+
+
+def _keep_log(job: Job, store: Store) -> AbstractContextManager[None]:
+    with suppress(StorageError):  # whoever comes past next tries again
+        rescue(store.storage)
+    return keeping_log(store.storage, job.cell.cell_id, job.attempt)
+
+
+def _keep_no_log(job: Job, store: Store) -> AbstractContextManager[None]:  # noqa: ARG001
+    return nullcontext()
+
+
+def _go_on(error: Exception) -> None:
+    """Leave a failure to the books."""
+
+
+def _look_into(error: Exception) -> None:
+    """Open a debugger where an exception was raised."""
+    if isinstance(error, PreemptedError):
+        return
+    import pdb
+
+    pdb.post_mortem(error.__traceback__)
+
+
+def _had(row: Row) -> str:
+    """Say what a try is given, of its row."""
+    memory = row["memory_bytes"]
+    reserved = f", {memory} bytes of memory reserved" if memory else ""
+    return (
+        f"{row['host']} pid {row['pid']} {row['gpu'] or 'cpu'}, {row['micro_batches']} parts a "
+        f"batch, {row['loader_workers']} loader workers{reserved}"
+    )
+
+
+def _failure(error: Exception, seconds: float) -> Outcome:
+    return Outcome(
+        seconds=seconds,
+        error=classify(error),
+        message=f"{type(error).__name__}: {error}",
+        traceback="".join(traceback.format_exception(error)),
+    )
 
 
 def perform_cell(job: Job, site: Site, store: Store) -> int:
@@ -169,6 +236,8 @@ def score_set(bench: Bench, module: nn.Module, name: str) -> int:
             }
         )
     bench.store.commit_accuracy(bench.cell.cell_id, name, rows)
+    correct, total = (sum(row[key] for row in rows) for key in ("n_correct", "n_total"))
+    logger.info("%s: %d of %d images right", name, correct, total)
     return len(rows)
 
 
@@ -198,48 +267,6 @@ def versions(site: Site) -> Row:
         "rib_version": provenance.version_of("rib-orchestrator"),
         "git_commit": site.git_commit,
     }
-
-
-def attempt_row(
-    job: Job, state: str, started: datetime, outcome: Outcome | None = None
-) -> dict[str, Any]:
-    """Return the row of a try, as it stands now."""
-    host = provenance.Host.here()
-    row: dict[str, Any] = {
-        "cell_id": job.cell.cell_id,
-        "attempt": job.attempt,
-        "model": job.cell.model.name,
-        "downstream": job.cell.downstream,
-        "method": job.cell.label,
-        "seed": job.cell.seed,
-        "state": state,
-        "host": host.name,
-        "pid": host.pid,
-        "gpu": provenance.gpu_in_use(),
-        "started_at": started,
-    }
-    if outcome is not None:
-        row |= {
-            "error_kind": outcome.error,
-            "message": printable(outcome.message),
-            "traceback": printable(outcome.traceback),
-            "seconds": outcome.seconds,
-            "peak_memory_bytes": provenance.peak_memory_bytes(),
-            "finished_at": datetime.now(UTC),
-        }
-    return row
-
-
-def printable(text: str) -> str:
-    """Return text that Parquet takes: a file name that is not UTF-8 comes with escapes."""
-    return text.encode(errors="backslashreplace").decode()
-
-
-def final_state(outcome: Outcome) -> str:
-    """Return the state that an attempt ends in."""
-    if outcome.ok:
-        return "done"
-    return "diverged" if outcome.error is ErrorKind.DIVERGED else "failed"
 
 
 def classify(error: Exception) -> ErrorKind:

@@ -70,6 +70,23 @@ ATTEMPTS = pa.schema(
         ("peak_memory_bytes", _int),
         ("started_at", _time),
         ("finished_at", _time),
+        # What it had, which after running out of memory is not what the grid says.
+        ("micro_batches", _int),  # parts that each batch was cut into
+        ("loader_workers", _int),
+        ("memory_bytes", _int),  # of the host, reserved; null if none was
+    ]
+)
+
+CLEARED = pa.schema(
+    [
+        # One row per failure that `rib retry` cleared: from then on the cell's tries up to this
+        # one do not count. One file per use of it.
+        ("clearing", _string),
+        ("cell_id", _string),
+        ("attempt", _int),
+        ("error_kind", _string),
+        ("cleared_by", _string),
+        ("cleared_at", _time),
     ]
 )
 
@@ -189,6 +206,7 @@ DISTANCES = pa.schema(
 TABLES: dict[str, pa.Schema] = {
     "accuracy": ACCURACY,
     "attempts": ATTEMPTS,
+    "cleared": CLEARED,
     "history": HISTORY,
     "tuning": TUNING,
     "distances": DISTANCES,
@@ -197,6 +215,7 @@ TABLES: dict[str, pa.Schema] = {
 KEYS: dict[str, list[str]] = {
     "accuracy": ["cell_id", "epoch", "eval_dataset", "corruption", "severity"],
     "attempts": ["cell_id", "attempt"],
+    "cleared": ["clearing", "cell_id"],
     "history": ["cell_id", "epoch"],
     "tuning": ["search", "trial"],
     "distances": ["cell_id"],

@@ -153,8 +153,26 @@ class Store:
 
         That a try is running is not flushed to the disk: a machine that stops ends the try, too.
         """
-        name = f"{row['cell_id']}.{row['attempt']:04d}"
-        self._commit("attempts", name, [row], flush=row["state"] != "running")
+        name = _attempt_file(row["cell_id"], row["attempt"])
+        data = pa.Table.from_pylist([row], schema=TABLES["attempts"])
+        self._write(name, data, flush=row["state"] != "running")
+
+    def read_attempt(self, cell_id: str, attempt: int) -> Row | None:
+        """Return what was last said of a try; None when nothing readable was.
+
+        Raises:
+            StorageError: when the storage does not give it out.
+        """
+        try:
+            table = read_file(self.storage, "attempts", _attempt_file(cell_id, attempt))
+        except (FileNotFoundError, DamagedTableError):
+            return None
+        found: Row = table.select(TABLES["attempts"].names).to_pylist()[0]
+        return found
+
+    def commit_cleared(self, clearing: str, rows: Sequence[Row]) -> None:
+        """Commit which failures count no longer, all of them at once."""
+        self._commit("cleared", clearing, rows)
 
     def commit_history(self, cell_id: str, rows: Sequence[Row]) -> None:
         self._commit("history", cell_id, rows)
@@ -167,9 +185,9 @@ class Store:
         """Commit the distance of two data sets; there is one for each of its cells."""
         self._commit("distances", row["cell_id"], [row])
 
-    def _commit(self, table: str, name: str, rows: Sequence[Row], flush: bool = True) -> None:
+    def _commit(self, table: str, name: str, rows: Sequence[Row]) -> None:
         data = pa.Table.from_pylist(list(rows), schema=TABLES[table])
-        self._write(f"{table}/{name}.parquet", data, flush)
+        self._write(f"{table}/{name}.parquet", data)
 
     def _write(self, name: str, table: pa.Table, flush: bool = True) -> None:
         sink = pa.BufferOutputStream()
@@ -293,3 +311,7 @@ def open_store(uri: str) -> Store:
     store = Store(uri)
     store.about()
     return store
+
+
+def _attempt_file(cell_id: str, attempt: int) -> str:
+    return f"attempts/{cell_id}.{attempt:04d}.parquet"

@@ -41,6 +41,7 @@ NEEDED: dict[str, list[str]] = {
     **KEYS,
     "accuracy": [*KEYS["accuracy"], "n_correct", "n_total"],
     "attempts": [*KEYS["attempts"], "state"],
+    "cleared": [*KEYS["cleared"], "attempt"],
 }
 """Columns without which a file is no file of a table."""
 
@@ -344,6 +345,7 @@ def _joined(rows: pa.Table, first: str, second: pa.ChunkedArray) -> pa.ChunkedAr
 _NAMES: dict[str, Callable[[pa.Table], list[pa.ChunkedArray]]] = {
     "accuracy": lambda r: [r["cell_id"], _joined(r, "cell_id", r["eval_dataset"])],
     "attempts": lambda r: [_joined(r, "cell_id", _padded(r["attempt"], 4))],
+    "cleared": lambda r: [r["clearing"]],
     "history": lambda r: [r["cell_id"]],
     "tuning": lambda r: [_joined(r, "search", _padded(r["trial"], 5))],
     "distances": lambda r: [r["cell_id"]],

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from workers import provenance
+from workers.attempts import printable
 from workers.cell import Cell, canonical_json
 from workers.job import Job, Site
 from workers.run import (
@@ -20,7 +21,6 @@ from workers.run import (
     describe,
     make_model,
     open_bench,
-    printable,
     set_up_torch,
     versions,
 )

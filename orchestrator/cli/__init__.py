@@ -13,7 +13,7 @@ from typing import NoReturn
 
 import typer
 
-from orchestrator.cli import data, distances, grids, models, results, tune, verify
+from orchestrator.cli import data, distances, grids, models, results, retry, tune, verify
 from orchestrator.cli.printing import tell
 from workers.errors import UserError
 
@@ -28,6 +28,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(grids.app)
+app.add_typer(retry.app)
 app.add_typer(tune.app)
 app.add_typer(distances.app)
 app.add_typer(results.app)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from orchestrator.cli.printing import JsonOption, err, print_json, print_table, tell
+from orchestrator.cli.printing import JsonOption, print_json, print_table, steady_err, tell
 from orchestrator.cli.results import (
     Format,
     MixedOption,
@@ -17,11 +17,10 @@ from orchestrator.cli.results import (
     print_board,
     warn_of_mixed,
 )
-from workers.errors import Problem, UserError, nearest
+from workers.errors import Problem, UserError
 
 if TYPE_CHECKING:
     from orchestrator.grid import Grid
-    from orchestrator.plan import Only
     from orchestrator.sweep import Result
 
 app = typer.Typer()
@@ -44,6 +43,7 @@ class RunOptions:
     canary: bool
     mixed_data: bool
     take_over: bool
+    debug: bool = False
 
 
 GridPath = Annotated[Path, typer.Argument(metavar="GRID", help="A grid file (YAML).")]
@@ -51,7 +51,9 @@ StoreUri = Annotated[str, typer.Argument(metavar="STORE", help="A store.")]
 StoreOption = Annotated[str | None, typer.Option("--store", help="Where the results go.")]
 OnlyOption = Annotated[
     str | None,
-    typer.Option("--only", help="Run only these cells: 'method=ft,downstream=v2,downstream=a'."),
+    typer.Option(
+        "--only", help="Only these cells: 'method=ft,downstream=v2,downstream=a' or 'cell=ID'."
+    ),
 ]
 AddressOption = Annotated[
     str | None, typer.Option("--address", help="A Ray cluster; without it, one is started here.")
@@ -68,6 +70,10 @@ TakeOverOption = Annotated[
     bool,
     typer.Option("--take-over", help="Take the place of whoever drives the store, at once."),
 ]
+DebugOption = Annotated[
+    bool,
+    typer.Option("--debug", help="Try each cell once, and open a debugger where it fails."),
+]
 AcknowledgeOption = Annotated[
     list[str] | None,
     typer.Option("--acknowledge", metavar="CLAUSE", help="A licence clause that you know of."),
@@ -82,11 +88,12 @@ def plan(
     as_json: JsonOption = False,
 ) -> None:
     """Show what a grid is: its cells, its edges, what is done and what is left."""
+    from orchestrator.only import parse_only
     from orchestrator.report.plans import plan_summary, plan_table
     from orchestrator.sweep import read_estimates, read_plan
 
     loaded = load(grid, store)
-    made = read_plan(loaded, _parse_only(only, loaded))
+    made = read_plan(loaded, parse_only(only, loaded))
     estimates = read_estimates(loaded, made)
     if as_json:
         print_json(plan_summary(loaded, made, estimates))
@@ -106,17 +113,19 @@ def run(
     acknowledge: AcknowledgeOption = None,
     mixed_data: MixedOption = False,
     take_over: TakeOverOption = False,
+    debug: DebugOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Run what is missing of a grid, and print the leaderboard."""
     loaded = acknowledging(load(grid, store), acknowledge)
-    options = RunOptions(executor, address, cpus, canary, mixed_data, take_over)
-    _run(loaded, _parse_only(only, loaded), options, as_json)
+    options = RunOptions(executor, address, cpus, canary, mixed_data, take_over, debug)
+    _run(loaded, only, options, as_json)
 
 
 @app.command()
 def resume(
     store: StoreUri,
+    only: OnlyOption = None,
     address: AddressOption = None,
     executor: ExecutorOption = ExecutorName.RAY,
     cpus: CpusOption = None,
@@ -124,12 +133,13 @@ def resume(
     acknowledge: AcknowledgeOption = None,
     mixed_data: MixedOption = False,
     take_over: TakeOverOption = False,
+    debug: DebugOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Go on with the grid of a store; needs nothing but the store."""
     loaded = acknowledging(load_stored(store), acknowledge)
-    options = RunOptions(executor, address, cpus, canary, mixed_data, take_over)
-    _run(loaded, None, options, as_json)
+    options = RunOptions(executor, address, cpus, canary, mixed_data, take_over, debug)
+    _run(loaded, only, options, as_json)
 
 
 @app.command()
@@ -137,27 +147,31 @@ def status(store: StoreUri, as_json: JsonOption = False) -> None:
     """Show how far a store's grid is, and what failed. Exit 1 while anything is missing."""
     from orchestrator.lease import current_driver
     from orchestrator.plan import make_plan
-    from orchestrator.report.plans import status_tables
+    from orchestrator.report.plans import failure_lines, status_table
     from orchestrator.report.tables import to_json
     from orchestrator.results import remarks_of
-    from orchestrator.status import cell_states, with_remarks
+    from orchestrator.status import cell_states, with_remarks, with_ways_to_look
+    from workers.logs import LOGS
     from workers.store import Store
 
     opened = Store(store)
     loaded = load_stored(store)
     committed = opened.committed()
-    attempts = opened.scan("attempts")
+    attempts, cleared = opened.scan("attempts"), opened.scan("cleared")
     driver = current_driver(opened.storage)
     plan_now = make_plan(loaded, committed)
-    states = cell_states(plan_now, attempts.table.to_pandas(), driver.may_run)
+    tried, uncounted = attempts.table.to_pandas(), cleared.table.to_pandas()
+    states = cell_states(plan_now, tried, driver.may_run, uncounted)
+    states = with_ways_to_look(states, store, opened.storage.names(LOGS))
     remarks = remarks_of(opened, loaded)
     if as_json:
         print(to_json(with_remarks(states, remarks)))
         tell(f"rib: {driver}")
     else:
-        for table in status_tables(loaded, states, remarks, str(driver)):
-            print_table(table)
-    damaged = (*committed.damaged, *attempts.damaged)
+        print_table(status_table(loaded, states, remarks, str(driver)))
+        for line in failure_lines(states, store):
+            print(line)
+    damaged = (*committed.damaged, *attempts.damaged, *cleared.damaged)
     for name in damaged:
         tell(f"rib: {store}/{name} is damaged; its rows count as missing")
     for name in opened.storage.names("damaged"):
@@ -188,25 +202,31 @@ def acknowledging(grid: Grid, clauses: list[str] | None) -> Grid:
     return with_acknowledged(grid, clauses or [])
 
 
-def _run(grid: Grid, only: Only | None, options: RunOptions, as_json: bool) -> None:
+def _run(grid: Grid, only: str | None, options: RunOptions, as_json: bool) -> None:
+    from orchestrator.only import parse_only
     from orchestrator.progress import Display
     from orchestrator.session import Terms
     from orchestrator.sweep import run as run_grid
 
-    display = Display(err)
-    with display.watching():
-        result = run_grid(
-            grid,
-            executor=options.executor.value,
-            address=options.address,
-            num_cpus=options.cpus,
-            only=only,
-            with_canary=options.canary,
-            mixed_data=options.mixed_data,
-            terms=Terms(take_over=options.take_over),
-            observe=display.observer,
-            tell=display.tell,
-        )
+    if options.debug and options.executor is not ExecutorName.INLINE:
+        hint = "add --executor inline"
+        raise UserError([Problem("--debug", "cells are debugged in this process", hint)])
+    chosen = parse_only(only, grid)
+    with steady_err() as console:
+        display = Display(console, is_live=False if options.debug else None)
+        with display.watching():
+            result = run_grid(
+                grid,
+                executor=options.executor.value,
+                address=options.address,
+                num_cpus=options.cpus,
+                only=chosen,
+                with_canary=options.canary,
+                mixed_data=options.mixed_data,
+                terms=Terms(take_over=options.take_over, debug=options.debug),
+                observe=display.observer,
+                tell=display.tell,
+            )
     _report_run(result, options.mixed_data, as_json)
     if not result.ok:
         raise typer.Exit(1)
@@ -220,41 +240,25 @@ def _report_run(result: Result, mixed_data: bool, as_json: bool) -> None:
         tell(f"rib: {line}")
     if result.complaints:
         tell(f"stopped: nothing more is fine-tuned; see: rib status {result.grid.store}")
-    elif result.n_run == 0:
+    elif result.ok and result.n_run == 0:
         tell(f"nothing left to do: {result.grid.store} holds all of it")
     elif result.ok:
         tell(f"{result.n_run} cells done; results in {result.grid.store}")
     else:
         counts = f"{len(result.summary.failed)} failed, {len(result.summary.blocked)} blocked"
-        tell(f"{counts}; see: rib status {result.grid.store}")
+        what = counts if result.n_run else "nothing left to try"
+        tell(f"{what}; see: rib status {result.grid.store}")
+    if result.standing:
+        tell(_of_standing(result))
     results = results_of(Store(result.grid.store), result.grid, mixed_data)
     warn_of_mixed(results)
     chosen = Format.JSON if as_json else Format.TABLE
     print_board(results, leaderboard_of(results), chosen, None)
 
 
-def _parse_only(text: str | None, grid: Grid) -> Only | None:
-    """Parse 'method=ft,downstream=v2,downstream=a'; the values of one key are alternatives."""
-    from workers.cell import BASELINE
-
-    if text is None:
-        return None
-    allowed = {
-        "model": [model.name for model in grid.models],
-        "downstream": list(grid.downstream),
-        "method": list(dict.fromkeys([BASELINE, *(entry.label for entry in grid.methods)])),
-        "seed": [str(seed) for seed in grid.seeds],
-    }
-    chosen: dict[str, set[str]] = {}
-    problems = []
-    for part in text.split(","):
-        key, _, value = (piece.strip() for piece in part.partition("="))
-        if key not in allowed:
-            problems.append(Problem("--only", f"unknown key {key!r}", nearest(key, allowed)))
-        elif value not in allowed[key]:
-            hint = nearest(value, allowed[key])
-            problems.append(Problem("--only", f"the grid has no {key} {value!r}", hint))
-        chosen.setdefault(key, set()).add(value)
-    if problems:
-        raise UserError(problems)
-    return {key: frozenset(values) for key, values in chosen.items()}
+def _of_standing(result: Result) -> str:
+    """Say what is not tried again, and what to type so that it is."""
+    failed, blocked = len(result.standing.failed), len(result.standing.blocked)
+    count = "1 cell stands" if failed == 1 else f"{failed} cells stand"
+    others = f" and block {blocked} others" if blocked else ""
+    return f"{count} as failed{others}; to try them again: rib retry {result.grid.store}"

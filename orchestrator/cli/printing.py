@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +21,21 @@ if TYPE_CHECKING:
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 err = Console(stderr=True)
+
+
+@contextmanager
+def steady_err() -> Iterator[Console]:
+    """Give out a console on what is standard error now, whatever goes there meanwhile.
+
+    What cells print in this process is kept in their logs; what is said of them is not to be.
+    """
+    try:
+        descriptor = os.dup(sys.stderr.fileno())
+    except (AttributeError, OSError):  # no file of its own, as in a notebook
+        yield Console(file=sys.stderr)
+        return
+    with os.fdopen(descriptor, "w", encoding=sys.stderr.encoding, errors="replace") as stream:
+        yield Console(file=stream)
 
 
 def tell(text: str) -> None:

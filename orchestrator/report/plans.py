@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import shlex
+from collections.abc import Hashable, Iterable, Iterator
 from typing import Any
 
 import pandas as pd
@@ -18,9 +19,11 @@ from orchestrator.keep import peak_bytes
 from orchestrator.plan import Node, Plan
 from orchestrator.remarks import Remarks
 from orchestrator.sizes import size
-from orchestrator.status import STATES
+from orchestrator.status import FAILED, STATES
 
 _NAMED_FAILURES = 20
+_MESSAGE = 300
+"""Characters of a failure's message that are shown."""
 _NAMED_MODELS = 3
 
 
@@ -199,8 +202,8 @@ def _grouped(plan: Plan) -> dict[tuple[str, str], list[Node]]:
     return groups
 
 
-def status_tables(grid: Grid, states: pd.DataFrame, remarks: Remarks, driver: str) -> list[Table]:
-    """Lay out how far a grid is: counts by model and method, who drives it, what failed and why."""
+def status_table(grid: Grid, states: pd.DataFrame, remarks: Remarks, driver: str) -> Table:
+    """Lay out how far a grid is: counts by model and method, and who drives it."""
     counts = Table(title=f"{grid.name} in {grid.store}", title_justify="left", box=SIMPLE_HEAD)
     counts.caption_justify = "left"
     counts.caption = Text("\n".join([driver, *remarks.canary_notes()]))
@@ -212,25 +215,40 @@ def status_tables(grid: Grid, states: pd.DataFrame, remarks: Remarks, driver: st
         by_state = group["state"].value_counts()
         numbers = (str(by_state.get(state, 0) or "") for state in STATES)
         counts.add_row(Text(str(model)), Text(str(method)), *numbers)
-    failures = states[states["state"].isin(["failed", "diverged"])]
-    return [counts] if failures.empty else [counts, _failure_table(failures)]
+    return counts
 
 
-def _failure_table(failures: pd.DataFrame) -> Table:
-    table = Table(title="failures", title_justify="left", box=SIMPLE_HEAD)
-    for header in ("cell", "what", "tries", "host", "kind", "message"):
-        table.add_column(header, overflow="fold")
+def failure_lines(states: pd.DataFrame, store: str) -> Iterator[str]:
+    """Say what failed, why, and what to type. Lines are as long as they are, to be copied.
+
+    Args:
+        states: as from `orchestrator.status.with_ways_to_look`.
+        store: as it was named.
+    """
+    failures = states[states["state"].isin(FAILED)]
+    if failures.empty:
+        return
+    yield "failures"
     for row in failures.head(_NAMED_FAILURES).to_dict("records"):
-        what = f"{row['model']} {row['method']} on {row['downstream']} (seed {row['seed']})"
-        message = str(row["message"]).splitlines()[0][:200]
-        table.add_row(
-            Text(row["cell_id"]),
-            Text(what),
-            str(row["attempts"]),
-            Text(str(row["host"])),
-            Text(str(row["error_kind"])),
-            Text(message),
-        )
+        yield from _failure(row)
     if len(failures) > _NAMED_FAILURES:
-        table.caption = f"and {len(failures) - _NAMED_FAILURES} more; all with --json"
-    return table
+        yield f"and {len(failures) - _NAMED_FAILURES} more; all with --json"
+    n_lasting = int(failures["is_lasting"].sum())
+    if n_lasting < len(failures):
+        yield f"tried again by the next run: {len(failures) - n_lasting}"
+    if n_lasting:
+        yield f"tried again only after rib retry {shlex.quote(store)}: {n_lasting}"
+
+
+def _failure(row: dict[Hashable, Any]) -> Iterator[str]:
+    where = "" if row["downstream"] is None else f" on {row['downstream']}"
+    cell = f"{row['model']} {row['method']}{where} (seed {row['seed']})"
+    tries = "1 try" if row["attempts"] == 1 else f"{row['attempts']} tries"
+    node = "" if row["host"] is None else f", the last on {row['host']}"
+    yield f"  {row['cell_id']}  {cell}: {row['error_kind']} after {tries}{node}"
+    lines = str(row["message"] or "").splitlines()
+    if lines:
+        yield f"    {lines[0][:_MESSAGE]}"
+    if row["log"] is not None:
+        yield f"    log: {row['log']}"
+    yield f"    look into it: {row['repeat']}"

@@ -143,21 +143,48 @@ def test_ctrl_c_stops_after_the_epoch_and_the_store_goes_on_from_there(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("executor", ["ray", "inline"])
+def test_sigterm_stops_softly_too(
+    digits_root: Path, tmp_path: Path, start: Callable[..., subprocess.Popen[str]]
+) -> None:
+    """It is what Slurm, Kubernetes and clouds send to a job that is to go."""
+    store = tmp_path / "store"
+    grid = grid_of(tmp_path, digits_root, SHORT)
+    driver = start("run", grid, "--store", store, "--executor", "inline")
+    until(lambda: n_training(store) == 1, driver)
+    driver.terminate()
+    code, text, _ = end(driver)
+    assert code == 130, text
+    assert "stopping: no cell is started any more" in text
+    assert "Traceback" not in text
+    assert set(attempts(store)["state"]) <= {"done", "failed"}
+    assert drivers(store) == []
+    code, text = said("resume", store, "--executor", "inline")
+    assert code == 0, text
+    assert (pd.read_parquet(store / "history").groupby("cell_id").size() == SHORT).all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("executor", "sent"),
+    [("ray", signal.SIGINT), ("inline", signal.SIGINT), ("ray", signal.SIGTERM)],
+)
 def test_ctrl_c_twice_stops_now(
     digits_root: Path,
     tmp_path: Path,
     start: Callable[..., subprocess.Popen[str]],
     executor: str,
+    sent: signal.Signals,
 ) -> None:
     store = tmp_path / "store"
     # Epochs of seconds: what stops between two of them was not stopped softly.
     grid = grid_of(tmp_path, digits_root, ENDLESS, "vit_digits", batch_size=1)
     driver = start("run", grid, "--store", store, "--cpus", 2, "--executor", executor)
     until(lambda: n_training(store) >= 1, driver)
-    os.killpg(driver.pid, signal.SIGINT)
+    # A terminal sends Ctrl-C to all of them, who stops a job SIGTERM to the driver.
+    send = os.killpg if sent is signal.SIGINT else os.kill
+    send(driver.pid, sent)
     time.sleep(0.3)  # two at once are one
-    os.killpg(driver.pid, signal.SIGINT)
+    send(driver.pid, sent)
     code, text, left = end(driver, 30.0)
     assert (code, left) == (130, []), text
     assert "Traceback" not in text

@@ -91,6 +91,10 @@ def test_a_grid_in_s3_ends_as_one_on_a_disk(s3: S3, digits_root: Path, tmp_path:
     assert resumed.returncode == 0, resumed.stderr
     assert set(s3.faults()) == set(FAULTS)
     assert rows(direct) == rows(Store(str(local)))
+    tries, logs = (direct.storage.names(folder) for folder in ("attempts", "logs"))
+    assert {name.removesuffix(".parquet") for name in tries} <= {
+        name.removesuffix(".log") for name in logs
+    }, "also that of the try that was killed"
     verified = outcome_of("verify", uri)
     assert verified.returncode == 0, verified.stdout + verified.stderr
     assert "all well" in verified.stdout

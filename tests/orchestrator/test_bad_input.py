@@ -543,7 +543,7 @@ COMMANDS: list[tuple[str, list[str], list[str]]] = [
     (
         "a choice without a value",
         ["plan", "TMP/grid.yaml", "--only", "ft"],
-        ["rib: --only: unknown key 'ft' (allowed: downstream, method, model, seed)"],
+        ["rib: --only: unknown key 'ft' (allowed: cell, downstream, method, model, seed)"],
     ),
     (
         "a store that is a file",

@@ -14,8 +14,11 @@ from orchestrator.driver import Driver, Event, Summary
 from orchestrator.executor import Executor, Job, Outcome
 from orchestrator.plan import Node, Plan
 from orchestrator.retry import BUDGETS
+from orchestrator.tries import Tries
 from tests.cells import make_cell, row
+from workers.attempts import begun_row
 from workers.cell import Cell
+from workers.job import Site
 from workers.outcome import ErrorKind as E
 from workers.storage import StorageError
 from workers.store import Store
@@ -198,6 +201,17 @@ def test_running_out_of_gpu_memory_halves_the_micro_batch(store: Store) -> None:
     executor = Scripted(store, {A.cell_id: [E.CUDA_OOM, E.WORKER_CRASH, E.CUDA_OOM]})
     drive(make_plan_of(A), executor)
     assert [job.micro_batches for job in executor.started] == [1, 2, 2, 4]
+    assert {job.loader_share for job in executor.started} == {1.0}
+
+
+def test_running_out_of_host_memory_halves_the_loaders_and_doubles_the_memory(
+    store: Store, clock: Clock
+) -> None:
+    executor = Scripted(store, {A.cell_id: [E.HOST_OOM, E.NODE_LOST, E.HOST_OOM, E.HOST_OOM]})
+    drive(make_plan_of(A), executor)
+    given = [(job.loader_share, job.memory_factor) for job in executor.started]
+    assert given == [(1.0, 1), (0.5, 2), (0.5, 2), (0.25, 4), (0.0, 8)]
+    assert {job.micro_batches for job in executor.started} == {1}
 
 
 def test_being_preempted_does_not_count(store: Store) -> None:
@@ -208,9 +222,23 @@ def test_being_preempted_does_not_count(store: Store) -> None:
 
 def test_tries_are_numbered_on_from_an_earlier_run(store: Store) -> None:
     executor = Scripted(store, {A.cell_id: [E.WORKER_CRASH]})
-    Driver(make_plan_of(A, B), executor, store, attempts={A.cell_id: 4}).run()
+    earlier = {A.cell_id: Tries({"attempt": 4})}
+    Driver(make_plan_of(A, B), executor, store, tries=earlier).run()
     assert tries(executor, A) == [5, 6]
     assert tries(executor, B) == [1]
+
+
+def test_what_a_cell_failed_of_in_earlier_runs_counts_if_it_lies_in_the_cell(
+    store: Store, clock: Clock
+) -> None:
+    """A driver that is started again gives no fresh budget to a cell that crashes."""
+    before = (E.WORKER_CRASH, E.NODE_LOST, E.CUDA_OOM, E.WORKER_CRASH, E.STORAGE)
+    earlier = {A.cell_id: Tries({"attempt": 5}, before)}
+    executor = Scripted(store, {A.cell_id: [E.NODE_LOST] * 3 + [E.WORKER_CRASH] * 9})
+    summary = Driver(make_plan_of(A), executor, store, tries=earlier).run()
+    assert tries(executor, A) == [6, 7, 8, 9], "one more crash is one too many"
+    assert summary.failed[A.cell_id].error is E.WORKER_CRASH
+    assert {job.micro_batches for job in executor.started} == {2}, "the cure goes on, too"
 
 
 def test_no_more_than_the_capacity_is_in_flight(store: Store) -> None:
@@ -270,6 +298,29 @@ def test_an_attempt_that_cannot_be_recorded_stops_nothing(
 
 def test_an_empty_plan_ends_at_once(store: Store) -> None:
     assert drive(Plan({}), Scripted(store))[0] == Summary()
+
+
+def test_the_last_word_on_a_lost_try_is_what_it_said_at_its_start(
+    store: Store, clock: Clock
+) -> None:
+    """It ran elsewhere: the driver's own host and pid have nothing to do with it."""
+
+    class Lost(Scripted):
+        def wait_any(self, timeout_s: float | None = None) -> tuple[Job, Outcome] | None:
+            finished = super().wait_any(timeout_s)
+            if finished is not None and not finished[1].ok:
+                begun = begun_row(finished[0], Site("", "", micro_batches=4, loader_workers=8))
+                store.commit_attempt({**begun, "host": "elsewhere", "pid": 7, "gpu": "GPU-1"})
+            return finished
+
+    executor = Lost(store, {A.cell_id: [E.HOST_OOM]})
+    assert drive(make_plan_of(A), executor)[0].ok
+    [row] = store.scan("attempts").table.to_pylist()
+    assert (row["host"], row["pid"], row["gpu"]) == ("elsewhere", 7, "GPU-1")
+    assert (row["micro_batches"], row["loader_workers"]) == (4, 8)
+    assert (row["state"], row["error_kind"]) == ("failed", "host_oom")
+    assert 0 <= row["seconds"] < 60
+    assert row["finished_at"] > row["started_at"]
 
 
 QUICK = [E.WORKER_CRASH, E.CUDA_OOM, E.PREEMPTED, E.BUG, E.DIVERGED]

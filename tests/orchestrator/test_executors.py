@@ -1,9 +1,12 @@
 """Executors: what comes out of real Ray when tasks end well, fail, or are killed."""
 
+import ctypes
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +17,16 @@ from ray import exceptions
 from orchestrator.driver import Driver
 from orchestrator.executor import Executor, InlineExecutor, Job, Outcome
 from orchestrator.grid_file import Resources
+from orchestrator.nodes import check_feasible
 from orchestrator.plan import Node, Plan
-from orchestrator.ray_executor import RayExecutor, check_feasible, classify, task_options
+from orchestrator.ray_executor import RayExecutor, classify, task_options
+from orchestrator.retry import try_once
+from orchestrator.tries import Standing, read_tries, set_apart
 from tests.cells import make_cell, row
+from workers.cell import Cell
 from workers.errors import DataError, Problem, UserError
 from workers.job import Site
+from workers.logs import log_name
 from workers.outcome import ErrorKind as E
 from workers.run import execute
 from workers.store import Store
@@ -45,6 +53,8 @@ def act(job: Job, site: Site) -> Outcome:
             time.sleep(300)
         case "look":
             return Outcome(message=repr(look(site)))
+        case "say":
+            sys.stdout.write("said outside of any cell\n")
         case "where":
             time.sleep(0.05)
             return Outcome(rows=os.getpid())
@@ -56,6 +66,7 @@ def look(site: Site) -> dict[str, Any]:
         "cuda": os.environ.get("CUDA_VISIBLE_DEVICES"),
         "gpus": ray.get_gpu_ids(),
         "cpus": ray.get_runtime_context().get_assigned_resources()["CPU"],
+        "memory": ray.get_runtime_context().get_assigned_resources().get("memory"),
         "omp": os.environ.get("OMP_NUM_THREADS"),
         "ray_version": site.ray_version,
         "pid": os.getpid(),
@@ -63,8 +74,12 @@ def look(site: Site) -> dict[str, Any]:
 
 
 def commit_one(job: Job, site: Site, store: Store) -> int:
+    sys.stdout.write(f"{job.cell.label} says {job.attempt}\n")
+    os.write(2, b"so does a C library\n")
     if job.cell.label == "die" and job.attempt == 1:
         os.kill(os.getpid(), signal.SIGKILL)
+    if job.cell.label == "crash":
+        ctypes.string_at(0) if job.attempt == 2 else os.kill(os.getpid(), signal.SIGKILL)
     for name in job.evaluate:
         store.commit_accuracy(job.cell.cell_id, name, [row(job.cell.cell_id, name)])
     return len(job.evaluate)
@@ -199,19 +214,94 @@ def test_the_capacity_keeps_every_cpu_busy(on_ray: RayExecutor) -> None:
     assert on_ray.capacity == 2 * N_CPUS + 16
 
 
+def runs_into(folder: Path, on_ray: RayExecutor, monkeypatch: pytest.MonkeyPatch) -> Site:
+    """Have the Ray that is up run cells into a store."""
+    site = Site(store=str(folder), data_root="")
+    monkeypatch.setattr(on_ray, "_site", ray.put(site))
+    monkeypatch.setattr(on_ray, "_task", ray.remote(max_retries=0, max_calls=0)(act_or_run))
+    return site
+
+
+def plan_of(*cells: Cell) -> Plan:
+    nodes = {c.cell_id: Node(c, ("val",), ("val",), False, 0, 1) for c in cells}
+    return Plan(nodes, frozenset(nodes))
+
+
+@pytest.mark.slow
+def test_a_cell_that_always_crashes_fails_in_the_end_and_stops_nothing_else(
+    on_ray: RayExecutor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its budget is what it is however often the driver is started again."""
+    site = runs_into(tmp_path, on_ray, monkeypatch)
+    store, crash = Store(site.store), make_cell("crash")
+    store.create("s", "1")
+    child, others = make_cell("child", (crash,)), [make_cell("well", seed=n) for n in range(3)]
+    plan = plan_of(crash, child, *others)
+    first = Driver(plan, on_ray, store, decide=try_once).run()
+    assert set(first.failed) == {crash.cell_id}
+    again = replace(plan, todo=frozenset({crash.cell_id, child.cell_id}))
+    second = Driver(again, on_ray, store, tries=read_tries(store)).run()
+    assert {c: o.error for c, o in second.failed.items()} == {crash.cell_id: E.WORKER_CRASH}
+    assert second.blocked == {child.cell_id: crash.cell_id}
+    assert set(first.done) == {cell.cell_id for cell in others}
+
+    rows = [r for r in store.scan("attempts").table.to_pylist() if r["method"] == "crash"]
+    assert [(row["attempt"], row["error_kind"]) for row in rows] == [
+        (n, "worker_crash") for n in (1, 2, 3)
+    ]
+    assert all(row["pid"] != os.getpid() and row["seconds"] > 0 for row in rows)
+    assert rows[1]["message"].startswith("Fatal Python error: Segmentation fault\n")
+    assert rows[2]["message"].startswith("WorkerCrashedError: ")
+    for number in (1, 2, 3):
+        log = store.storage.read(log_name(crash.cell_id, number)).decode()
+        assert f"crash says {number}\nso does a C library\n" in log, "it was killed, its log not"
+    left, standing = set_apart(again, read_tries(store))
+    assert left.todo == frozenset()
+    assert standing == Standing({crash.cell_id: E.WORKER_CRASH}, frozenset({child.cell_id}))
+
+
+@pytest.mark.slow
+def test_ray_gets_what_a_worker_prints_and_a_log_what_its_cell_does(
+    on_ray: RayExecutor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(on_ray, "say")
+    site = runs_into(tmp_path, on_ray, monkeypatch)
+    cells = [make_cell("well", seed=n) for n in range(6)]
+    assert Driver(plan_of(*cells), on_ray, Store(site.store)).run().ok
+    storage = Store(site.store).storage
+    logs = [storage.read(log_name(cell.cell_id, 1)).decode() for cell in cells]
+    assert [log.count("well says 1\nso does a C library\n") for log in logs] == [1] * 6
+    assert not any("outside" in log for log in logs)
+    monkeypatch.undo()
+    run(on_ray, "say")
+    of_ray = "".join(map(Path.read_text, Path(session_folder(), "logs").glob("worker-*")))
+    assert of_ray.count("well says 1\n") >= 6
+    assert of_ray.count("said outside of any cell\n") >= 2
+
+
+def session_folder() -> str:
+    node: Any = ray._private.worker._global_node  # type: ignore[attr-defined]
+    return str(node.get_session_dir_path())
+
+
+@pytest.mark.slow
+def test_memory_is_reserved_for_a_cell_that_ran_out_of_it(on_ray: RayExecutor) -> None:
+    most = int(max(node["Resources"]["memory"] for node in ray.nodes()))
+    ended = drain(on_ray, replace(job("look", 1), memory_factor=1000), job("look", 2))
+    given = {each.cell.seed: eval(outcome.message)["memory"] for each, outcome in ended.items()}
+    assert given == {1: most, 2: most // N_CPUS}
+
+
 @pytest.mark.slow
 def test_a_crash_is_recorded_and_tried_again(
     on_ray: RayExecutor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A whole drive on the Ray that is up: the store has both tries of the cell that was killed."""
-    site = Site(store=str(tmp_path), data_root="")
-    monkeypatch.setattr(on_ray, "_site", ray.put(site))
-    monkeypatch.setattr(on_ray, "_task", ray.remote(max_retries=0)(act_or_run))
+    site = runs_into(tmp_path, on_ray, monkeypatch)
     cells = [make_cell("die"), make_cell("well")]
     child = make_cell("child", tuple(cells))
-    nodes = {c.cell_id: Node(c, ("val",), ("val",), False, 0, 1) for c in (*cells, child)}
     store = Store(site.store)
-    summary = Driver(Plan(nodes, frozenset(nodes)), on_ray, store).run()
+    summary = Driver(plan_of(*cells, child), on_ray, store).run()
     assert summary.ok
     assert summary.done[-1] == child.cell_id
     table = store.scan("attempts", ["method", "attempt", "state", "error_kind"]).table

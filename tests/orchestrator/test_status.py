@@ -5,7 +5,7 @@ from typing import Any
 import pandas as pd
 
 from orchestrator.plan import Node, Plan
-from orchestrator.status import COLUMNS, STATES, cell_states
+from orchestrator.status import COLUMNS, STATES, cell_states, place_in, with_ways_to_look
 from tests.cells import make_cell
 from workers.cell import Cell
 from workers.schemas import ATTEMPTS
@@ -26,12 +26,13 @@ def plan_of(todo: list[Cell], weights: tuple[Cell, ...] = ()) -> Plan:
     return Plan(nodes, frozenset(cell.cell_id for cell in todo))
 
 
+def table_of(*attempts: dict[str, Any]) -> pd.DataFrame:
+    rows = [dict.fromkeys(ATTEMPTS.names) | {"attempt": 1} | a for a in attempts]
+    return pd.DataFrame(rows, columns=ATTEMPTS.names)
+
+
 def states(plan: Plan, *attempts: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    frame = pd.DataFrame(
-        [dict.fromkeys(ATTEMPTS.names) | {"attempt": 1} | a for a in attempts],
-        columns=ATTEMPTS.names,
-    )
-    found = cell_states(plan, frame)
+    found = cell_states(plan, table_of(*attempts))
     assert list(found.columns) == COLUMNS
     assert set(found["state"]) <= set(STATES)
     plain = found.astype(object).where(found.notna(), None)
@@ -113,11 +114,52 @@ def test_a_cell_that_has_its_weights_is_not_blocked() -> None:
 
 
 def test_nothing_runs_where_nobody_drives() -> None:
-    attempts = pd.DataFrame(
-        [dict.fromkeys(ATTEMPTS.names) | {"attempt": 1} | tried(A, "running")],
-        columns=ATTEMPTS.names,
-    )
-    plan = plan_of([A])
+    attempts, plan = table_of(tried(A, "running")), plan_of([A])
     for may_run, state in ((True, "running"), (False, "waiting")):
         found = cell_states(plan, attempts, may_run)
         assert found.set_index("method").loc["a", "state"] == state
+
+
+def crashes(cell: Cell, n: int) -> list[dict[str, Any]]:
+    return [
+        tried(cell, "failed", attempt=i + 1, error_kind="worker_crash", message=f"{i}", host="n")
+        for i in range(n)
+    ]
+
+
+def test_a_failure_lasts_once_its_budget_is_used_up() -> None:
+    plan = plan_of([A, OTHER])
+    found = states(plan, *crashes(A, 2), tried(OTHER, "failed", error_kind="bug"))
+    assert (found["a"]["state"], found["a"]["is_lasting"]) == ("failed", False)
+    assert (found["other"]["state"], found["other"]["is_lasting"]) == ("failed", False)
+    cut_short = tried(A, "failed", attempt=4, error_kind="preempted")
+    found = states(plan, *crashes(A, 3), cut_short)
+    assert (found["a"]["state"], found["a"]["is_lasting"]) == ("failed", True)
+    assert (found["a"]["message"], found["a"]["attempts"], found["a"]["host"]) == ("2", 3, "n")
+
+
+def test_a_failure_that_was_cleared_waits() -> None:
+    plan = plan_of([A, B])
+    cleared = pd.DataFrame([{"clearing": "x", "cell_id": A.cell_id, "attempt": 3}])
+    found = cell_states(plan, table_of(*crashes(A, 3)), cleared=cleared)
+    assert list(found["state"])[:2] == ["waiting", "waiting"]
+    found = cell_states(plan, table_of(*crashes(A, 4)), cleared=cleared)
+    assert list(found["state"])[:2] == ["failed", "blocked"], "it has failed since"
+    assert not found["is_lasting"].any(), "once, of three times that it may"
+
+
+def test_where_to_look_at_what_failed() -> None:
+    found = cell_states(plan_of([A, OTHER]), table_of(*crashes(A, 2), tried(OTHER, "failed")))
+    logs = [f"{A.cell_id}.0001.log", f"{B.cell_id}.0001.log"]
+    seen = with_ways_to_look(found, "my runs/x", logs).set_index("method")
+    assert seen.at["a", "log"] == f"my runs/x/logs/{A.cell_id}.0001.log"
+    command = f"--only cell={A.cell_id} --executor inline --debug"
+    assert seen.at["a", "repeat"] == f"rib resume 'my runs/x' {command}"
+    assert seen.at["other", "log"] is None, "it left none"
+    assert seen.at["b", "repeat"] is None, "it has not failed"
+
+
+def test_a_place_in_a_store_comes_before_what_is_asked_of_its_server() -> None:
+    assert place_in("runs/x/", "logs/a.log") == "runs/x/logs/a.log"
+    uri = "s3://bucket/x?endpoint_override=host:1&scheme=http"
+    assert place_in(uri, "a") == "s3://bucket/x/a?endpoint_override=host:1&scheme=http"

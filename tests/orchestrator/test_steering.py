@@ -15,6 +15,7 @@ from orchestrator.driver import Driver, Event
 from orchestrator.executor import Job, Outcome
 from orchestrator.interrupts import Interrupts
 from orchestrator.lease import Lease, LeaseLostError, Times
+from orchestrator.outage import Outage
 from orchestrator.steering import StoreSteering
 from tests.cells import MODEL, make_cell, row
 from tests.orchestrator.test_driver import Scripted, make_plan_of
@@ -49,6 +50,11 @@ class Steered:
 
     def may_start(self, in_flight: Iterable[Job]) -> bool:
         return not self.is_short
+
+    def blames_storage(self, in_flight: Iterable[Job]) -> bool:
+        return self.is_short
+
+    def cell_done(self) -> None: ...
 
 
 class Then(Scripted):
@@ -219,7 +225,8 @@ def test_a_real_disk_that_fills_up_holds_the_driver_until_there_is_room(small_di
     lease = Lease(store.storage, Times(heartbeat_s=0.1))
     lease.acquire()
     room = Room(store.storage, 32 * MIB, {}, tell)
-    steering = StoreSteering(lease, Interrupts(lambda: None), room, poll_s=0.01)
+    outage = Outage(store.storage, "probe")
+    steering = StoreSteering(lease, Interrupts(lambda: None), room, outage, poll_s=0.01)
     summary = Driver(make_plan_of(*CELLS), executor, store, steering=steering).run()
     lease.release()
     assert summary.ok
@@ -233,26 +240,45 @@ def void(_: object) -> None: ...
 # ---------------------------------------------------------------------- Ctrl-C
 
 
-def test_the_first_interrupt_asks_and_the_second_stops() -> None:
+SIGNALS = [signal.SIGINT, signal.SIGTERM]
+
+
+@pytest.mark.parametrize("second", SIGNALS)
+@pytest.mark.parametrize("first", SIGNALS)
+def test_the_first_interrupt_asks_and_the_second_stops(
+    first: signal.Signals, second: signal.Signals
+) -> None:
     asked = threading.Event()
-    before = signal.getsignal(signal.SIGINT)
+    before = [signal.getsignal(one) for one in SIGNALS]
     with Interrupts(asked.set) as interrupts:
         assert interrupts.seconds == 0.0
-        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), first)
         assert asked.wait(5.0)
         assert interrupts.is_asked
         assert 0.0 < interrupts.seconds < 5.0
         with pytest.raises(KeyboardInterrupt):
-            signal.raise_signal(signal.SIGINT)
-    assert signal.getsignal(signal.SIGINT) == before
+            signal.raise_signal(second)
+    assert [signal.getsignal(one) for one in SIGNALS] == before
 
 
 def test_clearing_up_is_not_interrupted() -> None:
     with Interrupts(lambda: None) as interrupts:
-        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGTERM)
         with interrupts.ignored():
             os.kill(os.getpid(), signal.SIGINT)
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+@pytest.mark.parametrize("kind", [E.WORKER_CRASH, E.NODE_LOST])
+def test_what_dies_while_the_driver_is_stopped_is_no_cell_s_fault(store: Store, kind: E) -> None:
+    """Who takes a machine away stops all that runs on it: the driver, and what cells run in."""
+    steering = Steered()
+    executor = Then(store, 1, lambda: setattr(steering, "is_draining", True), capacity=1)
+    executor.script = {CELLS[0].cell_id: [kind]}
+    Driver(make_plan_of(CELLS[0]), executor, store, steering=steering).run()
+    [row] = store.scan("attempts").table.to_pylist()
+    assert (row["state"], row["error_kind"]) == ("failed", "preempted")
+    assert row["message"] == f"scripted {kind}"
 
 
 # ---------------------------------------------------------------------- a worker's part
