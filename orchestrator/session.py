@@ -17,7 +17,7 @@ from orchestrator.lease import Lease, Times
 from orchestrator.outage import Outage, Pauses
 from orchestrator.plan import make_plan
 from orchestrator.steering import DRAIN_S, StoreSteering, stop_softly
-from orchestrator.tries import Tries, read_tries
+from orchestrator.tries import Tries, read_cleared, tries_of
 from workers.going import DRIVER
 from workers.logs import FATAL, fatal_error, rescue
 from workers.outcome import ErrorKind
@@ -95,19 +95,18 @@ def close_stale_attempts(store: Store) -> dict[str, Tries]:
     that ran in the driver's own process may have been what it died of.
     """
     rescue(store.storage)
-    for row in store.scan("attempts").table.to_pylist():
+    attempts = store.scan("attempts").table.to_pylist()
+    for row in attempts:
         if row["state"] == "running":
             why = fatal_error(store.storage, row["cell_id"], row["attempt"])
-            store.commit_attempt(
-                {
-                    **row,
-                    "state": "failed",
-                    "error_kind": _kind_of_end(why),
-                    "message": why or "the driver stopped before this try ended",
-                    "finished_at": datetime.now(UTC),
-                }
-            )
-    return read_tries(store)
+            row |= {
+                "state": "failed",
+                "error_kind": _kind_of_end(why),
+                "message": why or "the driver stopped before this try ended",
+                "finished_at": datetime.now(UTC),
+            }
+            store.commit_attempt(row)
+    return tries_of(attempts, read_cleared(store))
 
 
 def _kind_of_end(why: str) -> ErrorKind:

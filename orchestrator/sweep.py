@@ -129,7 +129,7 @@ def run(
         refuse_if_held(store.storage)
     grid = make_data(grid, tell)
     whole = make_plan(grid, committed, only)
-    plan, standing = to_try(whole, read_tries(store), terms)
+    plan, standing = to_try(whole, read_tries(store) if whole.todo else {}, terms)
     n_run = len(plan.todo)
     if not plan.todo:
         tidy(store, grid, committed, terms, tell)
@@ -155,7 +155,7 @@ def run(
             raise KeyboardInterrupt
     # What counts is not what the workers said but what can be read back.
     left = make_plan(grid, store.committed(), only)
-    _, standing = set_apart(left, read_tries(store))
+    _, standing = set_apart(left, read_tries(store) if left.todo else {})
     return Result(grid, left, summary, n_run, standing, complaints)
 
 

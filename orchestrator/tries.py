@@ -48,6 +48,9 @@ class Tries:
 
 NONE = Tries()
 
+COLUMNS = ["cell_id", "attempt", "state", "error_kind", "message"]
+"""The columns of a try's row that are looked at."""
+
 
 def read_tries(store: Store) -> dict[str, Tries]:
     """Return the tries at each cell that a store knows of.
@@ -57,8 +60,18 @@ def read_tries(store: Store) -> dict[str, Tries]:
     """
     if not store.exists:
         return {}
-    rows = (store.scan(table).table.to_pylist() for table in ("attempts", "cleared"))
-    return tries_of(*rows)
+    attempts = store.scan("attempts", COLUMNS).table.to_pylist()
+    return tries_of(attempts, read_cleared(store))
+
+
+def read_cleared(store: Store) -> list[Row]:
+    """Return which failures count no longer.
+
+    Raises:
+        StorageError: when the store does not give it out.
+    """
+    rows: list[Row] = store.scan("cleared", ["cell_id", "attempt"]).table.to_pylist()
+    return rows
 
 
 def tries_of(attempts: Iterable[Row], cleared: Iterable[Row]) -> dict[str, Tries]:

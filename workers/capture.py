@@ -26,6 +26,7 @@ _STEP = 1 << 20
 """Bytes of the middle that are given back to the disk at a time."""
 
 _KEEP_SIZE, _PUNCH_HOLE = 1, 2  # of fallocate(2)
+_LIBC = ctypes.CDLL(None)
 
 
 @contextmanager
@@ -63,7 +64,7 @@ def _flush() -> None:
     for stream in (sys.stdout, sys.stderr):
         with suppress(AttributeError, ValueError, OSError):
             stream.flush()
-    ctypes.CDLL(None).fflush(None)
+    _LIBC.fflush(None)
 
 
 class Copier:
@@ -138,7 +139,7 @@ def punch_hole(file: int, start: int, length: int) -> None:
 
     See fallocate(2).
     """
-    fallocate = getattr(ctypes.CDLL(None), "fallocate", None)
+    fallocate = getattr(_LIBC, "fallocate", None)
     if fallocate is not None:
         offsets = ctypes.c_int64(start), ctypes.c_int64(length)
         fallocate(file, _KEEP_SIZE | _PUNCH_HOLE, *offsets)

@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from workers import provenance
-from workers.attempts import begun_row, ended_row, used_columns
+from workers.attempts import begun_row, ended_row, printable, used_columns
 from workers.cell import Cell, canonical_json
 from workers.errors import (
     DataError,
@@ -83,7 +83,7 @@ def _keep_books(
             logger.info("done: %d rows", rows)
         except Exception as error:
             outcome = _failure(error, time.monotonic() - clock)
-            logger.error("%s\n%s", outcome.error, outcome.traceback)
+            logger.error("%s\n%s", outcome.error, printable(outcome.traceback))
             on_error(error)
     try:
         store.commit_attempt(ended_row({**row, **used_columns()}, outcome))

@@ -16,7 +16,7 @@ from orchestrator.cli.grids import (
     TakeOverOption,
     load,
 )
-from orchestrator.cli.printing import JsonOption, err, print_json, print_table, tell
+from orchestrator.cli.printing import JsonOption, print_json, print_table, steady_err, tell
 from orchestrator.cli.results import MixedOption
 
 if TYPE_CHECKING:
@@ -49,18 +49,19 @@ def distance(
     from workers.store import Store
 
     loaded = load(grid, store)
-    display = Display(err)
-    with display.watching():
-        measure(
-            loaded,
-            executor=executor.value,
-            address=address,
-            num_cpus=cpus,
-            mixed_data=mixed_data,
-            terms=Terms(take_over=take_over),
-            observe=display.observer,
-            tell=display.tell,
-        )
+    with steady_err() as console:
+        display = Display(console)
+        with display.watching():
+            measure(
+                loaded,
+                executor=executor.value,
+                address=address,
+                num_cpus=cpus,
+                mixed_data=mixed_data,
+                terms=Terms(take_over=take_over),
+                observe=display.observer,
+                tell=display.tell,
+            )
     frame = distance_frame(Store(loaded.store), loaded)
     _print(loaded, frame, _correlations(loaded, frame, mixed_data), as_json)
     if (frame["state"] != "done").any():

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from orchestrator.grid import Grid, MethodEntry
 from orchestrator.grid_file import Resources
-from orchestrator.plan import Node, Plan, expand, make_plan
+from orchestrator.plan import Node, Only, Plan, expand, make_plan
 from tests.cells import make_cell
 from workers.cell import Cell, Model
 from workers.labels import LabelSpace
@@ -133,6 +133,27 @@ def test_only_keeps_the_chosen_their_prerequisites_and_the_baselines() -> None:
     ]
     requested = [n.cell.label for n in plan.nodes.values() if n.wanted]
     assert requested == ["pretrained", "pretrained", "soup"]
+
+
+def test_a_cell_that_is_named_runs_alone_with_what_it_is_made_from() -> None:
+    """Also one that the grid has only since others need it, and a baseline only if it is named."""
+    grid = make_grid(entry("ft"), entry("lwf"), entry("soup"))
+    grid_cells = {cell.cell_id: cell for cell in expand(grid)}
+    soup = next(cell for cell in grid_cells.values() if cell.label == "soup")
+    plan = make_plan(grid, Committed(), {"cell": frozenset({soup.cell_id})})
+    assert set(plan.todo) == {soup.cell_id, *(p.cell_id for p in soup.parents if not p.is_baseline)}
+    prerequisite = next(cell for cell in soup.parents if cell.cell_id not in grid_cells)
+    named: Only = {"cell": frozenset({prerequisite.cell_id})}
+    plan = make_plan(grid, Committed(), named)
+    assert plan.todo == {prerequisite.cell_id}
+    assert plan.nodes[prerequisite.cell_id].is_prerequisite
+    assert make_plan(grid, hold([prerequisite], []), named).todo == set(), "it is made"
+    contradiction = {**named, "method": frozenset({"ft"})}
+    assert make_plan(grid, Committed(), contradiction).nodes == {}
+    baseline = next(cell for cell in grid_cells.values() if cell.is_baseline)
+    assert make_plan(grid, Committed(), {"cell": frozenset({baseline.cell_id})}).todo == {
+        baseline.cell_id
+    }
 
 
 def test_what_is_done_is_subtracted() -> None:

@@ -265,7 +265,11 @@ def test_an_interrupt_leaves_the_descriptors_as_they_were(storage: Storage) -> N
 
 
 @pytest.mark.slow
-def test_processes_that_decode_images_print_into_the_log(storage: Storage) -> None:
+def test_processes_that_decode_images_print_into_the_log(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("TMPDIR")  # too long a name for the socket of multiprocessing
+    monkeypatch.setattr(tempfile, "tempdir", None)
     parts = [torch.arange(2), torch.arange(2)]
     with keeping_log(storage, CELL.cell_id, 1):
         assert len(list(load_in_parts(Loud(), parts, loader_workers=1))) == 2

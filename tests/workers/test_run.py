@@ -1,6 +1,7 @@
 """A try's books: what is in `attempts` when it starts and ends, and what its Outcome says."""
 
 import errno
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,8 @@ CLASSIFIED: list[tuple[Exception, ErrorKind]] = [
 
 
 @pytest.fixture
-def site(tmp_path: Path) -> Site:
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))  # for logs that no store takes
     return Site(store=str(tmp_path / "store"), data_root=".")
 
 
