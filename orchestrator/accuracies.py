@@ -1,6 +1,7 @@
-"""Where accuracies come from: the store's counts, or a published table.
+"""Accuracies from the store's counts.
 
-Both give the frame that `orchestrator.reduce` ranks, with one row per value:
+The frame that `orchestrator.reduce` ranks, with one row per value (`orchestrator.accuracy_tables`
+reads the same from a published table):
 
 - `model`: label of the pre-trained model
 - `method`: how it was fine-tuned; `pretrained` is the baseline
@@ -8,40 +9,33 @@ Both give the frame that `orchestrator.reduce` ranks, with one row per value:
 - `downstream`: the set it was fine-tuned on; missing for the baseline
 - `eval_dataset`: the set it was evaluated on
 - `accuracy`: top-1 accuracy in percent
+- `images`: how many images it is of, where counts are known
 """
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Hashable, Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Any, Literal
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from orchestrator.mixtures import mixtures
-from workers.errors import Problem, UserError, nearest
+from orchestrator.scoring import MASKED, Scoring
+from workers.errors import UserError
 
 BASELINE = "pretrained"
 CELL = ["model", "method", "seed", "downstream"]
 KEY = [*CELL, "eval_dataset"]
 ACCURACY_COLUMNS = [*KEY, "accuracy"]
-
-_TYPES = dict.fromkeys(KEY, "str") | {"seed": "int64"}
+IMAGES = "images"
 
 Splits = Mapping[str, Sequence[tuple[str | None, int | None]]]
 """The (corruption, severity) pairs that each set must have; [(None, None)] for a plain set."""
 
-Scoring = Literal["masked", "unmasked"]
-"""Whether the arg-max is over the set's own classes or over the whole label space."""
-
 _SPLIT = ["eval_dataset", "corruption", "severity"]
-_CORRECT: dict[Scoring, str] = {"masked": "n_correct", "unmasked": "n_correct_unmasked"}
-_COUNTS = [*_CORRECT.values(), "n_total"]
-_NO_SEVERITY = -1
-
-_REQUIRED = ["method", "downstream", "eval_dataset", "accuracy_percent"]
-_OPTIONAL = ["model", "seed"]
+_COUNTS = ["n_correct", "n_correct_unmasked", "n_total"]
 
 
 class ConflictingRows(ValueError):  # noqa: N818
@@ -49,18 +43,14 @@ class ConflictingRows(ValueError):  # noqa: N818
 
 
 def accuracies_from_rows(
-    rows: pd.DataFrame,
-    splits: Splits,
-    scoring: Scoring = "masked",
-    *,
-    mixed_data: bool = False,
+    rows: pd.DataFrame, splits: Splits, scoring: Scoring = MASKED, *, mixed_data: bool = False
 ) -> pd.DataFrame:
     """Reduce the store's final rows to one accuracy per cell and evaluation set.
 
     A split's accuracy is 100 * correct / total. A set with corruptions is the mean over the
     severities of each corruption, then over the corruptions. A set that lacks any split of
-    `splits` gives no accuracy (see `missing_splits`), never a shorter mean. Rows of sets and
-    splits that `splits` does not name are left out.
+    `splits` gives no accuracy, never a shorter mean. Rows of sets and splits that `splits` does
+    not name are left out.
 
     Args:
         rows: of the store's accuracy table.
@@ -70,79 +60,26 @@ def accuracies_from_rows(
             weights of a model.
 
     Returns:
-        Accuracies in percent, sorted by key.
+        Accuracies in percent and images, sorted by key. Splits show the same images, so the images
+        of a set with corruptions are those of its smallest split.
 
     Raises:
         UserError: rows are mixed and `mixed_data` does not allow it (see `orchestrator.mixtures`).
         ConflictingRows: rows of one key differ in their counts, or come from several cells.
         ValueError: a count is missing or outside 0..n_total, or n_total is 0.
     """
-    if not mixed_data and (mixed := mixtures(rows[rows["epoch"].isna()], splits)):
+    final = rows[rows["epoch"].isna()]
+    if not mixed_data and (mixed := mixtures(final, splits)):
         raise UserError(mixed)
-    counted = _final_counts(rows)
-    correct = counted[_CORRECT[scoring]]
-    _check_counts(counted, correct)
-    counted["accuracy"] = 100.0 * correct.astype("float64") / counted["n_total"]
-
-    wanted = _split_table(splits)
-    # In the order of `splits`, so that a mean does not depend on the order of the rows.
-    scored = counted.drop(columns=_COUNTS).merge(wanted, on=_SPLIT)
-    scored = scored.sort_values("position", kind="stable")
-    corruptions = scored.groupby([*KEY, "corruption"], as_index=False, sort=False)
-    per_corruption = corruptions.agg(accuracy=("accuracy", "mean"), n=("accuracy", "size"))
-    sets = per_corruption.groupby(KEY, as_index=False)
-    per_set = sets.agg(accuracy=("accuracy", "mean"), n=("n", "sum"))
-    n_wanted = per_set["eval_dataset"].map(wanted["eval_dataset"].value_counts())
-    complete = per_set[per_set["n"] == n_wanted]
-    return _with_missing_values(complete[ACCURACY_COLUMNS].reset_index(drop=True))
-
-
-def missing_splits(rows: pd.DataFrame, splits: Splits) -> pd.DataFrame:
-    """List the splits that a cell with at least one final row still lacks.
-
-    Returns:
-        Columns model, method, seed, downstream, eval_dataset, corruption, severity: one row per
-        missing split, in the order of `splits` within a cell.
-
-    Raises:
-        ConflictingRows: as `accuracies_from_rows`.
-    """
-    counted = _final_counts(rows)
-    cells = counted[CELL].drop_duplicates().sort_values(CELL)
-    every = cells.merge(_split_table(splits), how="cross")
-    found = every.merge(counted[[*CELL, *_SPLIT]], how="left", indicator="found")
-    missing = found.loc[found["found"] == "left_only", [*CELL, *_SPLIT]]
-    return _with_missing_values(missing.reset_index(drop=True))
-
-
-def read_accuracies(path: str | Path) -> pd.DataFrame:
-    """Read a published table: CSV, or Parquet where the name ends in `.parquet`.
-
-    Columns method, downstream (empty for `pretrained`), eval_dataset and accuracy_percent, and
-    perhaps model (default: the file's name without its ending) and seed (default: 0); others are
-    ignored. A value that is not known has no row.
-
-    Returns:
-        Accuracies in percent, in the file's order, each key once.
-
-    Raises:
-        UserError: the file cannot be read or used, with every problem and its line or row.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise UserError([Problem(str(path), "is not a file")])
-    table, problems = _read_parquet(path) if path.suffix == ".parquet" else _read_csv(path)
-    _check_columns(table, path)
-    table["accuracy"] = table["accuracy_percent"].map(_number)
-    problems += _row_problems(table)
-    if 0 < table["accuracy"].max() <= 1:
-        hint = "multiply fractions by 100"
-        problems.append(Problem(str(path), "no accuracy_percent is above 1", hint))
-    if problems:
-        raise UserError(problems)
-    table["seed"] = table["seed"].map(_number)
-    accuracies = table[ACCURACY_COLUMNS].astype(_TYPES).drop_duplicates(ignore_index=True)
-    return _with_missing_values(accuracies)
+    table = _split_table(splits)
+    split = _split_of(final, table)
+    final, split = final[split >= 0], split[split >= 0]
+    key = _codes(final, CELL) * max(len(table), 1) + split
+    order = np.argsort(key, kind="stable")
+    final, key = final.iloc[order], key[order]
+    is_new = _begins(key)
+    _check_unique(final, key // max(len(table), 1), is_new)
+    return _means(final[is_new], key[is_new], table, scoring)
 
 
 def unique_rows(frame: pd.DataFrame, key: Sequence[str], values: Sequence[str]) -> pd.DataFrame:
@@ -160,143 +97,155 @@ def unique_rows(frame: pd.DataFrame, key: Sequence[str], values: Sequence[str]) 
     raise ConflictingRows(f"{_pairs(first[list(key)].iloc[0].to_dict())} has both {claims}")
 
 
-def _final_counts(rows: pd.DataFrame) -> pd.DataFrame:
-    """Take the rows after the last epoch, each split once; "" and -1 stand for null."""
-    final = rows.loc[rows["epoch"].isna(), [*CELL, "cell_id", *_SPLIT, *_COUNTS]].copy()
-    for column in ("downstream", "corruption"):
-        final[column] = final[column].astype(object).fillna("")
-    final["severity"] = final["severity"].fillna(_NO_SEVERITY)
-    final = final.astype(_TYPES | {"corruption": "str", "severity": "int64"})
-    unique_rows(final, CELL, ["cell_id"])
-    return unique_rows(final.drop(columns="cell_id"), [*CELL, *_SPLIT], _COUNTS)
+def _means(
+    rows: pd.DataFrame, key: NDArray[np.int64], table: pd.DataFrame, scoring: Scoring
+) -> pd.DataFrame:
+    """Average rows that are sorted by key over severities, then over corruptions."""
+    split = key % max(len(table), 1)
+    correct, total = _counts(rows, table, split, scoring)
+    share = 100.0 * correct / total
+    # Splits are numbered set by set and corruption by corruption: each is one run of rows.
+    block = _begins(key - split + table["block"].to_numpy()[split])
+    of_set = _begins(key - split + table["first"].to_numpy()[split])
+    per_block = _run_means(share, block)
+    accuracy = _run_means(per_block, of_set[block])
+    starts = np.flatnonzero(of_set)
+    n_found = np.diff(np.append(starts, len(key)))
+    is_whole = n_found == table["n_splits"].to_numpy()[split[starts]]
+    images = np.minimum.reduceat(total, starts) if len(starts) else total
+    reduced: pd.DataFrame = rows.iloc[starts][KEY].astype(
+        dict.fromkeys(KEY, "str") | {"seed": "int64"}
+    )
+    reduced["accuracy"] = accuracy
+    reduced[IMAGES] = images.astype("int64")
+    whole: pd.DataFrame = reduced[is_whole]
+    return whole.reset_index(drop=True)
 
 
-def _check_counts(counted: pd.DataFrame, correct: pd.Series) -> None:
-    total = counted["n_total"]
-    sound = (total > 0) & (correct >= 0) & (correct <= total)
-    bad = counted[~sound.fillna(False).astype(bool)]
-    if not bad.empty:
-        where = _pairs(bad[[*CELL, *_SPLIT]].iloc[0].to_dict())
+def _counts(
+    rows: pd.DataFrame, table: pd.DataFrame, split: NDArray[np.int64], scoring: Scoring
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return how many were right and how many there were; see that both can be."""
+    total = _numbers(rows["n_total"])
+    is_unmasked = table["eval_dataset"].isin(list(scoring.unmasked)).to_numpy()[split]
+    masked, unmasked = _numbers(rows["n_correct"]), _numbers(rows["n_correct_unmasked"])
+    correct = np.where(is_unmasked, unmasked, masked)
+    bad = np.flatnonzero(~((total > 0) & (correct >= 0) & (correct <= total)))
+    if len(bad):
+        where = _pairs(rows.iloc[bad[0]][[*CELL, *_SPLIT]].to_dict())
         raise ValueError(
             f"{len(bad)} rows have impossible counts, the first of them {where}: "
-            f"{correct[bad.index[0]]} correct of {total[bad.index[0]]}"
+            f"{correct[bad[0]]:g} correct of {total[bad[0]]:g}"
         )
+    return correct, total
+
+
+def _check_unique(rows: pd.DataFrame, cell: NDArray[np.int64], is_new: NDArray[np.bool_]) -> None:
+    """Check rows that are sorted by cell and split: one cell id per cell, one count per split.
+
+    Raises:
+        ConflictingRows: when they are not.
+    """
+    again = np.flatnonzero(~is_new)
+    for column in _COUNTS:
+        values = _numbers(rows[column])
+        differ = values[again] != values[again - 1]
+        differ &= ~(np.isnan(values[again]) & np.isnan(values[again - 1]))
+        if differ.any():
+            at = again[differ][0]
+            unique_rows(
+                rows.iloc[[at - 1, at]].astype({column: "Int64"}), [*CELL, *_SPLIT], _COUNTS
+            )
+    ids = _codes(rows, ["cell_id"])
+    differ = (ids[1:] != ids[:-1]) & (cell[1:] == cell[:-1])
+    if differ.any():
+        at = np.flatnonzero(differ)[0]
+        unique_rows(rows.iloc[[at, at + 1]], CELL, ["cell_id"])
 
 
 def _split_table(splits: Splits) -> pd.DataFrame:
-    """List the wanted splits, each once, as the columns of _SPLIT and their position."""
+    """List the wanted splits, each once: by set in the order of names, then by corruption.
+
+    Returns:
+        The columns of _SPLIT; `first` and `block`: the positions of the first split of its set and
+        of its corruption; `n_splits`: how many its set has.
+    """
     listed = [
-        (name, corruption or "", _NO_SEVERITY if severity is None else severity)
-        for name, pairs in splits.items()
-        for corruption, severity in dict.fromkeys(pairs)
+        (name, corruption, severity)
+        for name in sorted(splits)
+        for corruption, severity in _by_corruption(splits[name])
     ]
-    return pd.DataFrame(listed, columns=_SPLIT).assign(position=range(len(listed)))
+    table = pd.DataFrame(listed, columns=_SPLIT, dtype=object)
+    position = pd.Series(range(len(table)), dtype="int64")
+    sets = position.groupby(table["eval_dataset"].astype(str))
+    blocks = [table["eval_dataset"].astype(str), table["corruption"].astype(object).fillna("")]
+    return table.assign(
+        first=sets.transform("min"),
+        block=position.groupby(blocks).transform("min"),
+        n_splits=sets.transform("size"),
+    )
 
 
-def _with_missing_values(frame: pd.DataFrame) -> pd.DataFrame:
-    """Undo the "" and -1 of `_final_counts`."""
-    restored = frame.copy()
-    for column in restored.columns.intersection(["downstream", "corruption"]):
-        restored[column] = restored[column].mask(restored[column] == "")
-    if "severity" in restored:
-        severity = restored["severity"].astype("Int64")
-        restored["severity"] = severity.mask(severity == _NO_SEVERITY)
-    return restored
+def _by_corruption(
+    pairs: Sequence[tuple[str | None, int | None]],
+) -> list[tuple[str | None, int | None]]:
+    """Put the severities of each corruption together, corruptions in the order they come."""
+    order = list(dict.fromkeys(corruption for corruption, _ in pairs))
+    return sorted(dict.fromkeys(pairs), key=lambda pair: order.index(pair[0]))
+
+
+def _split_of(rows: pd.DataFrame, table: pd.DataFrame) -> NDArray[np.int64]:
+    """Return the position of each row's split in the table; -1 where it is not wanted."""
+    codes = _codes(rows, _SPLIT)
+    _, first, inverse = np.unique(codes, return_index=True, return_inverse=True)
+    known = {_split_key(*split): n for n, split in enumerate(table[_SPLIT].to_numpy().tolist())}
+    kinds = rows[_SPLIT].iloc[first].astype(object).to_numpy().tolist()
+    positions = [known.get(_split_key(*kind), -1) for kind in kinds]
+    return np.asarray(positions, dtype=np.int64)[inverse]
+
+
+def _split_key(name: Any, corruption: Any, severity: Any) -> tuple[str, str | None, int | None]:
+    return (
+        str(name),
+        None if pd.isna(corruption) else str(corruption),
+        None if pd.isna(severity) else int(severity),
+    )
+
+
+def _codes(rows: pd.DataFrame, columns: Sequence[str]) -> NDArray[np.int64]:
+    """Give each combination of values a number, in the order of the values, nulls first."""
+    together = np.zeros(len(rows), dtype=np.int64)
+    for column in columns:
+        values = rows[column]
+        if not isinstance(values.dtype, pd.CategoricalDtype):
+            values = values.astype("category")
+        names = values.cat.categories
+        place = np.empty(len(names) + 1, dtype=np.int64)
+        place[np.argsort(names.to_numpy())] = np.arange(1, len(names) + 1)
+        place[-1] = 0  # the code of null is -1
+        together = together * (len(names) + 1) + place[values.cat.codes.to_numpy()]
+    return together
+
+
+def _begins(sorted_values: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Tell where a run of equal values begins."""
+    begins = np.ones(len(sorted_values), dtype=bool)
+    begins[1:] = sorted_values[1:] != sorted_values[:-1]
+    return begins
+
+
+def _run_means(values: NDArray[np.float64], begins: NDArray[np.bool_]) -> NDArray[np.float64]:
+    starts = np.flatnonzero(begins)
+    if not len(starts):
+        return values
+    sizes = np.diff(np.append(starts, len(values)))
+    return np.asarray(np.add.reduceat(values, starts) / sizes)
+
+
+def _numbers(column: pd.Series) -> NDArray[np.float64]:
+    return column.to_numpy(dtype=np.float64, na_value=np.nan)
 
 
 def _pairs(record: Mapping[Hashable, Any]) -> str:
     """Write a row as "name=value, ..." without its nulls."""
-    return ", ".join(
-        f"{name}={value}"
-        for name, value in record.items()
-        if pd.notna(value) and value not in ("", _NO_SEVERITY)
-    )
-
-
-def _read_csv(path: Path) -> tuple[pd.DataFrame, list[Problem]]:
-    """Read every field as text, indexed by where it stands; report rows of the wrong length."""
-    rows: dict[str, list[str]] = {}
-    problems: list[Problem] = []
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file, strict=True)
-            header = [name.strip() for name in next(reader, [])]
-            for fields in reader:
-                where = f"{path}, line {reader.line_num}"
-                if len(fields) == len(header):
-                    rows[where] = [field.strip() for field in fields]
-                elif fields:
-                    message = f"{len(fields)} values under {len(header)} columns"
-                    problems.append(Problem(where, message))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise _unreadable(path, "CSV in UTF-8", error) from error
-    return pd.DataFrame.from_dict(rows, orient="index", columns=header, dtype=object), problems
-
-
-def _read_parquet(path: Path) -> tuple[pd.DataFrame, list[Problem]]:
-    """Read every value as text, indexed by where it stands; "" for null."""
-    try:
-        table = pd.read_parquet(path).astype(object)
-    except (OSError, ValueError) as error:  # pyarrow's own errors are ValueErrors
-        raise _unreadable(path, "Parquet", error) from error
-    text = table.where(table.notna(), "").astype(str).apply(lambda column: column.str.strip())
-    return text.set_axis([f"{path}, row {n}" for n in range(1, len(text) + 1)]), []
-
-
-def _unreadable(path: Path, kind: str, error: Exception) -> UserError:
-    return UserError([Problem(str(path), f"cannot be read as {kind}: {error}")])
-
-
-def _check_columns(table: pd.DataFrame, path: Path) -> None:
-    """Require the columns that every table has, and fill in those that it may lack."""
-    found = [str(name) for name in table.columns]
-    problems = [
-        Problem(str(path), f"no column {name!r}", nearest(name, found))
-        for name in _REQUIRED
-        if name not in found
-    ] + [
-        Problem(str(path), f"{found.count(name)} columns are named {name!r}")
-        for name in [*_REQUIRED, *_OPTIONAL]
-        if found.count(name) > 1
-    ]
-    if table.empty and not problems:
-        problems = [Problem(str(path), "no row can be read")]
-    if problems:
-        raise UserError(problems)
-    if "model" not in found:
-        table["model"] = path.stem
-    if "seed" not in found:
-        table["seed"] = "0"
-    table["seed"] = table["seed"].mask((table["seed"] == "") & (table["method"] == BASELINE), "0")
-
-
-def _row_problems(table: pd.DataFrame) -> Iterator[Problem]:
-    first: dict[tuple[str, ...], tuple[str, float]] = {}
-    for where, row in zip(table.index, table.to_dict("records"), strict=True):
-        for name in ("model", "method", "eval_dataset"):
-            if not row[name]:
-                yield Problem(where, f"{name} is empty")
-        if row["method"] == BASELINE and row["downstream"]:
-            message = f"{BASELINE} has downstream {row['downstream']!r}"
-            yield Problem(where, message, "the baseline is fine-tuned on nothing: leave it empty")
-        if row["method"] not in ("", BASELINE) and not row["downstream"]:
-            hint = f"only {BASELINE} has none"
-            yield Problem(where, f"method {row['method']!r} has no downstream", hint)
-        if not _number(row["seed"]).is_integer():
-            yield Problem(where, f"seed {row['seed']!r} is not an integer")
-        if not 0 <= row["accuracy"] <= 100:
-            hint = "a number from 0 to 100; leave the row out where there is none"
-            yield Problem(where, f"accuracy_percent is {row['accuracy_percent']!r}", hint)
-            continue
-        seed = "" if row["method"] == BASELINE else row["seed"]
-        key = (row["model"], row["method"], seed, row["downstream"], row["eval_dataset"])
-        line, accuracy = first.setdefault(key, (where, row["accuracy"]))
-        if accuracy != row["accuracy"]:
-            yield Problem(where, f"{row['accuracy']:g} contradicts {accuracy:g} at {line}")
-
-
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return float("nan")
+    return ", ".join(f"{name}={value}" for name, value in record.items() if pd.notna(value))

@@ -37,11 +37,13 @@ def mixtures(rows: pd.DataFrame, sets: Collection[str]) -> list[Problem]:
 def _mixed(rows: pd.DataFrame, name: str, digest: str, what: str) -> list[Problem]:
     if digest not in rows:
         return []
-    known = rows.loc[rows[digest].notna(), [name, digest, "cell_id"]].astype(str)
+    distinct = rows[[name, digest]].drop_duplicates().dropna(subset=digest)
+    several = distinct.loc[distinct.duplicated(name, keep=False), name]
+    wanted = rows[digest].notna() & rows[name].isin(list(several))
+    known = rows.loc[wanted, [name, digest, "cell_id"]].astype(str)
     return [
         Problem(str(value), f"its rows are of {what}: {_counted(group, digest)}", HINT)
         for value, group in known.groupby(name)
-        if group[digest].nunique() > 1
     ]
 
 

@@ -1,4 +1,4 @@
-"""What has to be said beside the numbers of a suite: the canary's verdicts, and contamination."""
+"""What has to be said beside numbers: their scoring, contamination, the canary's verdicts."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from functools import cached_property
 
 from orchestrator.canary import Verdict
 from orchestrator.contamination import Contamination
+from orchestrator.scoring import AS_PUBLISHED, describe
 
 
 @dataclass(frozen=True)
@@ -16,6 +17,8 @@ class Remarks:
     verdicts: tuple[Verdict, ...] = ()
     """One per model."""
     contamination: Contamination = field(default_factory=Contamination)
+    scoring: str = AS_PUBLISHED
+    """How predictions were scored, as `orchestrator.scoring.Scoring.label` has it."""
 
     @cached_property
     def verdict_of(self) -> dict[str, str]:
@@ -29,6 +32,10 @@ class Remarks:
     def of_model(self, model: str) -> Remarks:
         """Return what is to be said where one model is shown."""
         return replace(self, verdicts=tuple(one for one in self.verdicts if one.model == model))
+
+    def notes(self) -> list[str]:
+        """Say all of it, a line each."""
+        return [describe(self.scoring), *self.contamination.notes(), *self.canary_notes()]
 
     def canary_notes(self) -> list[str]:
         """Say how models compare with what is published, those with one verdict in one line."""

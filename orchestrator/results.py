@@ -2,26 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
 
 from orchestrator import canary
-from orchestrator.accuracies import accuracies_from_rows, read_accuracies
+from orchestrator.accuracies import accuracies_from_rows
+from orchestrator.accuracy_tables import read_accuracies
 from orchestrator.contamination import Contamination
 from orchestrator.grid import Grid, load_stored_grid
+from orchestrator.leaderboard import leaderboard
+from orchestrator.matrix import Matrix, matrices
 from orchestrator.mixtures import mixtures
 from orchestrator.plan import expand
-from orchestrator.reduce import IMAGENET_RIB, SetNames, infer_sets
 from orchestrator.remarks import Remarks
-from workers.cell import Cell
+from orchestrator.scoring import Scoring
+from orchestrator.set_names import IMAGENET_RIB, SetNames, infer_sets
+from workers.cell import BASELINE, Cell
 from workers.errors import Problem, UserError
 from workers.store import Store
 from workers.suites import Suite, suites
 
 TABLE_SUFFIXES = frozenset({".csv", ".parquet"})
+
+COLUMNS = [
+    "model",
+    "method",
+    "downstream",
+    "seed",
+    "cell_id",
+    "epoch",
+    "eval_dataset",
+    "corruption",
+    "severity",
+    "n_correct",
+    "n_correct_unmasked",
+    "n_total",
+    "n_expected",
+    "dataset_digest",
+    "weights_digest",
+]
+"""Of the store's accuracy rows, what is looked at here."""
 
 
 @dataclass(frozen=True)
@@ -38,9 +62,29 @@ class Results:
     mixed: tuple[Problem, ...] = ()
     """Rows of other data or weights that were taken together since it was asked for."""
     remarks: Remarks = field(default_factory=Remarks)
+    sources: Mapping[str, str] = field(default_factory=dict)
+    """Evaluation set -> the set whose images it shows, itself where they are its own."""
+
+    def leaderboard(self) -> pd.DataFrame:
+        """Rank every model and method; see `orchestrator.leaderboard.leaderboard`."""
+        return leaderboard(self.accuracies, self.sets, self.expected, sources=self.sources)
+
+    def matrices(self) -> list[Matrix]:
+        """Return the matrix of every model and method, in the grid's or the table's order."""
+        board = self.leaderboard()
+        made = matrices(self.accuracies, self.sets, board, self.expected)
+        found = {(one.model, one.method): one for one in made}
+        listed = self.accuracies if self.expected is None else self.expected
+        order = listed.loc[listed["method"] != BASELINE, ["model", "method"]].drop_duplicates()
+        return [found[model, method] for model, method in order.itertuples(index=False)]
 
 
-def read_results(source: str, id_name: str | None = None, mixed_data: bool = False) -> Results:
+def read_results(
+    source: str,
+    id_name: str | None = None,
+    mixed_data: bool = False,
+    unmasked: Sequence[str] = (),
+) -> Results:
     """Read a store, or a CSV or Parquet file of accuracies; see `results_of`.
 
     Raises:
@@ -48,9 +92,12 @@ def read_results(source: str, id_name: str | None = None, mixed_data: bool = Fal
     """
     path = Path(source)
     if path.suffix.lower() in TABLE_SUFFIXES and not path.is_dir():
+        if unmasked:
+            message = "a table has the accuracies as they were scored"
+            raise UserError([Problem("--unmasked", message, "only a store has both scorings")])
         return _from_table(path, id_name)
     store = Store(source)
-    return results_of(store, stored_grid(store), mixed_data)
+    return results_of(store, stored_grid(store), mixed_data, unmasked)
 
 
 def stored_grid(store: Store) -> Grid:
@@ -91,35 +138,59 @@ def set_names(suite: Suite) -> SetNames:
     return SetNames(suite.id.name, suite.ood_names)
 
 
-def results_of(store: Store, grid: Grid, mixed_data: bool = False) -> Results:
+def results_of(
+    store: Store, grid: Grid, mixed_data: bool = False, unmasked: Sequence[str] = ()
+) -> Results:
     """Return the accuracies of a grid's own cells, whatever else is in the store.
 
     Args:
         store: that holds the rows.
         grid: whose cells are meant.
         mixed_data: compare rows of several copies of a set, or of several weights of a model.
+        unmasked: the sets to score over the whole label space (see `orchestrator.scoring`).
 
     Raises:
         UserError: when a file of the store cannot be read: a report must not quietly lack rows.
-            When rows are mixed and `mixed_data` does not allow it.
+            When rows are mixed and `mixed_data` does not allow it. When there is no such set.
     """
-    scan = store.scan("accuracy")
-    if scan.damaged:
-        hint = "run the grid again: its rows are then made anew"
-        raise UserError([Problem(name, "this file is damaged", hint) for name in scan.damaged])
+    sets = set_names(grid.suite)
+    scoring = Scoring.parse(unmasked, sets.names)
     cells = {cell.cell_id: cell for cell in expand(grid)}
-    rows = scan.table.to_pandas()
-    rows = labelled(rows[rows["epoch"].isna()], cells)
+    rows = labelled(_final_rows(store), cells)
     splits = grid.suite.splits()
+    try:
+        accuracies = accuracies_from_rows(rows, splits, scoring, mixed_data=mixed_data)
+    except ValueError as error:  # counts that cannot be, or that contradict each other
+        raise UserError([Problem(f"store {store.uri}", str(error), "rib verify")]) from error
+    specs = grid.suite.evaluation_sets
     return Results(
         source=store.uri,
-        accuracies=accuracies_from_rows(rows, splits, mixed_data=mixed_data),
-        sets=set_names(grid.suite),
+        accuracies=accuracies,
+        sets=sets,
         expected=entries(cells),
         n_short=int((rows["n_total"] < rows["n_expected"]).sum()),
         mixed=tuple(mixtures(rows, splits)),
-        remarks=Remarks(_verdicts(rows, grid), Contamination.of(grid.suite)),
+        remarks=Remarks(
+            _verdicts(rows, grid), Contamination.of(grid.suite), scoring.label(sets.names)
+        ),
+        sources={name: spec.derived_from or name for name, spec in specs.items()},
     )
+
+
+def _final_rows(store: Store) -> pd.DataFrame:
+    """Read the rows of finished cells, their texts as categories: each is there once.
+
+    Raises:
+        UserError: when a file cannot be read.
+    """
+    scan = store.scan("accuracy", COLUMNS)
+    if scan.damaged:
+        hint = "run the grid again: its rows are then made anew"
+        raise UserError([Problem(name, "this file is damaged", hint) for name in scan.damaged])
+    table = scan.table.filter(scan.table["epoch"].is_null())
+    texts = [field.name for field in table.schema if pa.types.is_string(field.type)]
+    rows: pd.DataFrame = table.to_pandas(categories=texts)
+    return rows
 
 
 def remarks_of(store: Store, grid: Grid) -> Remarks:
@@ -144,8 +215,11 @@ def _verdicts(rows: pd.DataFrame, grid: Grid) -> tuple[canary.Verdict, ...]:
 def labelled(rows: pd.DataFrame, cells: Mapping[str, Cell]) -> pd.DataFrame:
     """Keep the rows of a grid's own cells, under the names that it gives them now."""
     kept = rows[rows["cell_id"].isin(list(cells))].copy()
-    kept["model"] = [cells[cell_id].model.name for cell_id in kept["cell_id"]]
-    kept["method"] = [cells[cell_id].label for cell_id in kept["cell_id"]]
+    ids = kept["cell_id"].astype("category").cat.remove_unused_categories()
+    found = [cells[cell_id] for cell_id in ids.cat.categories]
+    codes = ids.cat.codes.to_numpy()
+    kept["model"] = pd.Categorical([cell.model.name for cell in found]).take(codes)
+    kept["method"] = pd.Categorical([cell.label for cell in found]).take(codes)
     return kept
 
 

@@ -13,7 +13,6 @@ from orchestrator.cli.printing import JsonOption, print_json, print_table, stead
 from orchestrator.cli.results import (
     Format,
     MixedOption,
-    leaderboard_of,
     print_board,
     warn_of_mixed,
 )
@@ -147,8 +146,8 @@ def status(store: StoreUri, as_json: JsonOption = False) -> None:
     """Show how far a store's grid is, and what failed. Exit 1 while anything is missing."""
     from orchestrator.lease import current_driver
     from orchestrator.plan import make_plan
+    from orchestrator.report.frames import to_json
     from orchestrator.report.plans import failure_lines, status_table
-    from orchestrator.report.tables import to_json
     from orchestrator.results import remarks_of
     from orchestrator.status import cell_states, with_remarks, with_ways_to_look
     from workers.logs import LOGS
@@ -253,7 +252,7 @@ def _report_run(result: Result, mixed_data: bool, as_json: bool) -> None:
     results = results_of(Store(result.grid.store), result.grid, mixed_data)
     warn_of_mixed(results)
     chosen = Format.JSON if as_json else Format.TABLE
-    print_board(results, leaderboard_of(results), chosen, None)
+    print_board(results, results.leaderboard(), chosen, None)
 
 
 def _of_standing(result: Result) -> str:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 from rich.console import Console
@@ -18,7 +18,10 @@ from workers.errors import Problem, UserError
 if TYPE_CHECKING:
     from rich.table import Table
 
+    Document = str | bytes | Sequence[Table]
+
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+OutOption = Annotated[Path | None, typer.Option("--out", help="Write it to this file.")]
 
 err = Console(stderr=True)
 
@@ -48,28 +51,48 @@ def print_json(value: Any) -> None:
     print(json.dumps(value, indent=2))
 
 
-def print_table(table: Table, out: Path | None = None) -> None:
+def print_table(table: Table) -> None:
     """Print a table as wide as the terminal, or 100 columns where there is none."""
-    with output_to(out) as stream:
-        is_terminal = out is None and sys.stdout.isatty()
-        console = Console(file=stream) if is_terminal else Console(file=stream, width=100)
-        console.print(table)
+    print_document([table])
+
+
+def print_document(document: Document, out: Path | None = None) -> None:
+    """Print what a report was written as: text, tables, or, to a file alone, bytes."""
+    if isinstance(document, bytes):
+        if out is None:
+            raise ValueError("bytes are not printed: they need a file")
+        with _told(out):
+            out.write_bytes(document)
+    elif isinstance(document, str):
+        write(out, document.rstrip("\n") + "\n")
+    else:
+        with output_to(out) as stream:
+            is_terminal = out is None and sys.stdout.isatty()
+            console = Console(file=stream) if is_terminal else Console(file=stream, width=100)
+            for table in document:
+                console.print(table)
 
 
 @contextmanager
-def output_to(out: Path | None) -> Iterator[Any]:
+def output_to(out: Path | None) -> Iterator[TextIO]:
     """Open a file to write to, or standard output."""
     if out is None:
         yield sys.stdout
         return
-    try:
-        with out.open("w", encoding="utf-8") as stream:
-            yield stream
-    except OSError as error:
-        raise UserError([Problem("--out", f"cannot write {out}: {error.strerror}")]) from error
+    with _told(out), out.open("w", encoding="utf-8") as stream:
+        yield stream
 
 
-def write(out: Path, text: str) -> None:
-    """Write text to a file."""
+def write(out: Path | None, text: str) -> None:
+    """Write text to a file, or to standard output."""
     with output_to(out) as stream:
         stream.write(text)
+
+
+@contextmanager
+def _told(out: Path) -> Iterator[None]:
+    """Make a user's mistake of a file that cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError([Problem("--out", f"cannot write {out}: {error.strerror}")]) from error

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from orchestrator.cli.printing import JsonOption, print_json, print_table, tell, write
+from orchestrator.cli.printing import JsonOption, OutOption, print_document, tell
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,6 +25,8 @@ class Format(StrEnum):
     MD = "md"
     CSV = "csv"
     JSON = "json"
+    PARQUET = "parquet"
+    LATEX = "latex"
 
 
 SourceUri = Annotated[
@@ -41,6 +42,16 @@ MixedOption = Annotated[
 ]
 
 
+UnmaskedOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--unmasked",
+        metavar="SET",
+        help="Score this set over all classes, not only its own; or all. May be repeated.",
+    ),
+]
+
+
 @app.command()
 def matrix(
     source: SourceUri,
@@ -48,27 +59,20 @@ def matrix(
     method: Annotated[str | None, typer.Option("--method", help="Only this method's.")] = None,
     id_name: IdOption = None,
     output: Annotated[Format, typer.Option("--format")] = Format.TABLE,
+    out: OutOption = None,
+    unmasked: UnmaskedOption = None,
     mixed_data: MixedOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Print the accuracy matrix of every model and method. Exit 1 when one has a hole."""
-    from orchestrator.report.matrices import matrices
+    from orchestrator.report.matrices import matrices, written
     from orchestrator.results import read_results
 
-    results = read_results(source, id_name, mixed_data)
+    chosen = _format(output, as_json, out)
+    results = read_results(source, id_name, mixed_data, unmasked or ())
     warn_of_mixed(results)
     found = matrices(results, model, method)
-    chosen = Format.JSON if as_json else output
-    if chosen is Format.JSON:
-        print_json([one.record() for one in found])
-    elif chosen is Format.CSV:
-        print(found[0].header() + "".join(one.csv() for one in found), end="")
-    else:
-        for one in found:
-            if chosen is Format.MD:
-                print(one.markdown())
-            else:
-                print_table(one.table())
+    print_document(written(found, chosen), out)
     if any(one.missing for one in found):
         raise typer.Exit(1)
 
@@ -77,20 +81,32 @@ def matrix(
 def report(
     source: SourceUri,
     output: Annotated[Format, typer.Option("--format")] = Format.TABLE,
-    out: Annotated[Path | None, typer.Option("--out", help="Write it to this file.")] = None,
+    out: OutOption = None,
     id_name: IdOption = None,
+    unmasked: UnmaskedOption = None,
     mixed_data: MixedOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Print the leaderboard: mRI and every RI. Exit 1 when an entry is incomplete."""
     from orchestrator.results import read_results
 
-    results = read_results(source, id_name, mixed_data)
+    chosen = _format(output, as_json, out)
+    results = read_results(source, id_name, mixed_data, unmasked or ())
     warn_of_mixed(results)
-    board = leaderboard_of(results)
-    print_board(results, board, Format.JSON if as_json else output, out)
+    board = results.leaderboard()
+    print_board(results, board, chosen, out)
     if board["missing"].gt(0).any():
         raise typer.Exit(1)
+
+
+def _format(output: Format, as_json: bool, out: Path | None) -> Format:
+    """Return the format that was asked for; a binary one needs a file to go to."""
+    from workers.errors import Problem, UserError
+
+    chosen = Format.JSON if as_json else output
+    if chosen is Format.PARQUET and out is None:
+        raise UserError([Problem("--format parquet", "is no text", "name a file with --out")])
+    return chosen
 
 
 def warn_of_mixed(results: Results) -> None:
@@ -105,29 +121,8 @@ def warn_of_mixed(results: Results) -> None:
         )
 
 
-def leaderboard_of(results: Results) -> pd.DataFrame:
-    """Rank what was read."""
-    from orchestrator.reduce import leaderboard
-
-    return leaderboard(results.accuracies, results.sets, results.expected)
-
-
 def print_board(results: Results, board: pd.DataFrame, form: Format, out: Path | None) -> None:
     """Print a leaderboard, or write it to a file."""
-    from orchestrator.report import tables
+    from orchestrator.report.leaderboards import written
 
-    if form is Format.TABLE:
-        title = f"{results.source}: mRI in points"
-        print_table(tables.leaderboard_table(board, results.sets, title, results.remarks), out)
-        return
-    frame = tables.leaderboard_frame(board, results.remarks)
-    writers: dict[Format, Callable[[], str]] = {
-        Format.MD: lambda: tables.leaderboard_markdown(board, results.sets, results.remarks),
-        Format.CSV: lambda: tables.to_csv(frame),
-        Format.JSON: lambda: tables.to_json(frame),
-    }
-    text = writers[form]()
-    if out is None:
-        print(text.rstrip("\n"))
-    else:
-        write(out, text.rstrip("\n") + "\n")
+    print_document(written(results, board, form), out)

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 from rich.table import Table
 
-from orchestrator import reduce
-from orchestrator.reduce import SetNames
+from orchestrator.matrix import Matrix
 from orchestrator.remarks import Remarks
-from orchestrator.report import tables
+from orchestrator.report import frames, tables
+from orchestrator.report.latex import matrices_latex
+from orchestrator.report.numbers import half_width, points
 from orchestrator.results import Results
-from workers.cell import BASELINE
 from workers.errors import Problem, UserError, nearest
 
 
@@ -22,64 +23,70 @@ from workers.errors import Problem, UserError, nearest
 class MatrixReport:
     """The accuracy matrix of one model and method, with its baseline and RI."""
 
-    model: str
-    method: str
-    sets: SetNames
-    matrix: pd.DataFrame
-    baseline: pd.Series[float]
-    improvement: pd.Series[float]
-    mean_improvement: float
+    matrix: Matrix
     remarks: Remarks
     """Of this model."""
 
     @property
     def title(self) -> str:
-        mri = "—" if pd.isna(self.mean_improvement) else f"{self.mean_improvement:+z.2f}"
-        return f"{self.model} · {self.method}: mRI {mri} (accuracy in percent, RI in points)"
+        numbers = self.matrix.numbers
+        mri = " ".join(filter(None, [points(numbers["mRI"]), half_width(numbers, "mRI")]))
+        entry = f"{self.matrix.model} · {self.matrix.method}"
+        return f"{entry}: mRI {mri} (accuracy in percent, RI in points)"
 
     @property
     def missing(self) -> list[str]:
         """What RI and mRI lack."""
-        return reduce.missing_from_matrix(self.matrix, self.baseline, self.sets)
+        return self.matrix.missing
 
-    @property
-    def _frame(self) -> pd.DataFrame:
-        frame = tables.matrix_frame(self.matrix, self.baseline, self.improvement, self.remarks)
-        frame.insert(0, "method", self.method)
-        frame.insert(0, "model", self.model)
-        return frame.assign(canary=self.remarks.verdict(self.model))
+    def frame(self) -> pd.DataFrame:
+        return frames.matrix_frame(self.matrix, self.remarks)
 
     def table(self) -> Table:
-        return tables.matrix_table(
-            self.matrix, self.baseline, self.improvement, self.sets, self.title, self.remarks
-        )
+        return tables.matrix_table(self.matrix, self.title, self.remarks)
 
     def markdown(self) -> str:
-        text = tables.matrix_markdown(
-            self.matrix, self.baseline, self.improvement, self.sets, self.remarks
-        )
-        return f"### {self.title}\n\n{text}"
-
-    def header(self) -> str:
-        """Return the first line of the CSV."""
-        return tables.to_csv(self._frame.head(0))
-
-    def csv(self) -> str:
-        """Return the lines of the CSV below its header."""
-        return tables.to_csv(self._frame).split("\n", 1)[1]
+        return f"### {self.title}\n\n{tables.matrix_markdown(self.matrix, self.remarks)}"
 
     def record(self) -> dict[str, Any]:
         """Return the matrix for JSON."""
-        mri = None if pd.isna(self.mean_improvement) else self.mean_improvement
-        rows = json.loads(tables.to_json(self._frame.drop(columns=["model", "method", "canary"])))
+        numbers = self.matrix.numbers
+        of_all = ["model", "method", "scoring", "canary"]
+        mri = {name: numbers[name] for name in ("mRI", "mRI low", "mRI high", "mRI sd")}
         return {
-            "model": self.model,
-            "method": self.method,
-            "mRI": mri,
+            "model": self.matrix.model,
+            "method": self.matrix.method,
+            **{name: None if pd.isna(value) else value for name, value in mri.items()},
+            "interval": numbers["interval"],
             "missing": self.missing,
-            "canary": self.remarks.verdict(self.model),
-            "rows": rows,
+            "scoring": self.remarks.scoring,
+            "canary": self.remarks.verdict(self.matrix.model),
+            "rows": json.loads(frames.to_json(self.frame().drop(columns=of_all))),
         }
+
+
+def written(found: Sequence[MatrixReport], form: str) -> str | bytes | list[Table]:
+    """Write matrices in a format of `rib matrix`."""
+    writers: dict[str, Callable[[], str | bytes | list[Table]]] = {
+        "table": lambda: [one.table() for one in found],
+        "md": lambda: "\n".join(one.markdown() for one in found),
+        "csv": lambda: frames.to_csv(_together(found)),
+        "json": lambda: json.dumps([one.record() for one in found], indent=2, ensure_ascii=False),
+        "parquet": lambda: frames.to_parquet(_together(found)),
+        "latex": lambda: "\n".join(_latex(found)),
+    }
+    return writers[form]()
+
+
+def _together(found: Sequence[MatrixReport]) -> pd.DataFrame:
+    return pd.concat([one.frame() for one in found], ignore_index=True)
+
+
+def _latex(found: Sequence[MatrixReport]) -> Iterator[str]:
+    """Write a table for each model."""
+    for model in dict.fromkeys(one.matrix.model for one in found):
+        of_model = [one for one in found if one.matrix.model == model]
+        yield matrices_latex([one.matrix for one in of_model], of_model[0].remarks)
 
 
 def matrices(results: Results, model: str | None, method: str | None) -> list[MatrixReport]:
@@ -88,36 +95,20 @@ def matrices(results: Results, model: str | None, method: str | None) -> list[Ma
     Raises:
         UserError: when there is none.
     """
-    if results.expected is not None:
-        pairs = list(zip(results.expected["model"], results.expected["method"], strict=True))
-    else:
-        tuned = results.accuracies[results.accuracies["method"] != BASELINE]
-        pairs = list(zip(tuned["model"], tuned["method"], strict=True))
+    found = results.matrices()
     problems = []
     for flag, wanted, names in (
-        ("--model", model, {pair[0] for pair in pairs}),
-        ("--method", method, {pair[1] for pair in pairs}),
+        ("--model", model, {one.model for one in found}),
+        ("--method", method, {one.method for one in found}),
     ):
         if wanted is not None and wanted not in names:
             problems.append(Problem(flag, f"there is no {wanted!r} here", nearest(wanted, names)))
-    if not pairs:
+    if not found:
         problems.append(Problem(results.source, "no model has been fine-tuned here"))
     if problems:
         raise UserError(problems)
     return [
-        _matrix(results, *pair)
-        for pair in dict.fromkeys(pairs)
-        if model in (None, pair[0]) and method in (None, pair[1])
+        MatrixReport(one, results.remarks.of_model(one.model))
+        for one in found
+        if model in (None, one.model) and method in (None, one.method)
     ]
-
-
-def _matrix(results: Results, model: str, method: str) -> MatrixReport:
-    sets = results.sets
-    matrix = reduce.accuracy_matrix(
-        results.accuracies, sets, model, method, expected=results.expected
-    )
-    baseline = reduce.baseline_row(results.accuracies, sets, model)
-    improvement = reduce.robustness_improvement(matrix, baseline, sets)
-    mean = reduce.mean_robustness_improvement(improvement, sets)
-    remarks = results.remarks.of_model(model)
-    return MatrixReport(model, method, sets, matrix, baseline, improvement, mean, remarks)

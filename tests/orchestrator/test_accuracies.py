@@ -1,9 +1,8 @@
-"""From counts and published tables to accuracies: no shorter mean, no guessed value."""
+"""From counts to accuracies: no shorter mean, no guessed value."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -12,12 +11,12 @@ from hypothesis import strategies as st
 
 from orchestrator.accuracies import (
     ACCURACY_COLUMNS,
+    IMAGES,
     ConflictingRows,
     Splits,
     accuracies_from_rows,
-    missing_splits,
-    read_accuracies,
 )
+from orchestrator.scoring import Scoring
 from workers.errors import UserError
 
 SPLITS: Splits = {
@@ -55,7 +54,7 @@ def c_rows(**other: object) -> list[dict[str, object]]:
 
 def reduced(rows: Sequence[dict[str, object]], **options: object) -> dict[str, float]:
     frame = accuracies_from_rows(pd.DataFrame(rows), SPLITS, **options)  # type: ignore[arg-type]
-    assert list(frame.columns) == ACCURACY_COLUMNS
+    assert list(frame.columns) == [*ACCURACY_COLUMNS, IMAGES]
     return dict(zip(frame["eval_dataset"], frame["accuracy"], strict=True))
 
 
@@ -75,32 +74,10 @@ def test_splits_of_different_size_weigh_the_same():
 
 
 @pytest.mark.parametrize("lost", range(4))
-def test_a_set_with_a_missing_split_is_a_hole_that_is_named(lost):
+def test_a_set_with_a_missing_split_is_a_hole(lost):
     rows = c_rows()
-    gone = rows.pop(lost)
+    rows.pop(lost)
     assert reduced([*rows, row()]) == {"id": 50.0}
-    missing = missing_splits(pd.DataFrame([*rows, row()]), SPLITS)
-    assert missing.to_dict("records") == [
-        {
-            "model": "m",
-            "method": "ft",
-            "seed": 0,
-            "downstream": "c",
-            "eval_dataset": "c",
-            "corruption": gone["corruption"],
-            "severity": gone["severity"],
-        }
-    ]
-
-
-def test_a_set_without_rows_is_missing_too():
-    missing = missing_splits(pd.DataFrame(c_rows()), SPLITS)
-    assert missing["eval_dataset"].tolist() == ["id"]
-    assert missing[["corruption", "severity"]].isna().all(axis=None)
-
-
-def test_nothing_is_missing_from_a_whole_cell():
-    assert missing_splits(pd.DataFrame([*c_rows(), row()]), SPLITS).empty
 
 
 def test_another_cells_splits_do_not_fill_a_hole():
@@ -123,8 +100,31 @@ def test_only_the_rows_after_the_last_epoch_count():
     assert reduced([row(n_correct=10, epoch=3)]) == {}
 
 
-def test_scoring_picks_the_counts():
-    assert reduced([row(n_correct=50)], scoring="unmasked") == {"id": 25.0}
+def test_scoring_picks_the_counts_set_by_set():
+    rows = [row(n_correct=50), *c_rows()]
+    assert reduced(rows) == {"id": 50.0, "c": 40.0}
+    assert reduced(rows, scoring=Scoring(frozenset({"id"}))) == {"id": 25.0, "c": 40.0}
+    assert reduced(rows, scoring=Scoring(frozenset({"id", "c"}))) == {"id": 25.0, "c": 20.0}
+
+
+def test_a_count_that_was_not_kept_is_asked_for_only_where_it_is_used():
+    rows = [row(), *(one | {"n_correct_unmasked": None} for one in c_rows())]
+    assert reduced(rows, scoring=Scoring(frozenset({"id"}))) == {"id": 25.0, "c": 40.0}
+    with pytest.raises(ValueError, match=r"impossible counts.*eval_dataset=c.*nan correct of 100"):
+        reduced(rows, scoring=Scoring(frozenset({"c"})))
+
+
+def test_images_are_those_of_the_smallest_split():
+    rows = [*c_rows(), row(n_total=70)]
+    rows[2] |= {"n_total": 60}
+    frame = accuracies_from_rows(pd.DataFrame(rows), SPLITS)
+    assert dict(zip(frame["eval_dataset"], frame[IMAGES], strict=True)) == {"c": 60, "id": 70}
+
+
+def test_severities_of_a_corruption_need_not_stand_together():
+    apart: Splits = {"c": [("fog", 1), ("noise", 1), ("fog", 2), ("fog", 3)]}
+    frame = accuracies_from_rows(pd.DataFrame(c_rows()), apart)
+    assert frame["accuracy"].tolist() == [40.0]
 
 
 def test_the_baseline_keeps_its_missing_downstream():
@@ -135,17 +135,17 @@ def test_the_baseline_keeps_its_missing_downstream():
 
 def test_an_empty_store_has_no_accuracies():
     empty = pd.DataFrame([row()]).iloc[:0]
-    assert accuracies_from_rows(empty, SPLITS).columns.tolist() == ACCURACY_COLUMNS
+    assert accuracies_from_rows(empty, SPLITS).columns.tolist() == [*ACCURACY_COLUMNS, IMAGES]
     assert accuracies_from_rows(empty, SPLITS).empty
-    assert missing_splits(empty, SPLITS).empty
 
 
 def test_dictionary_encoded_columns_read_like_plain_ones():
     plain = pd.DataFrame([*c_rows(), row(), row(method="pretrained", downstream=None)])
     text = ["model", "method", "downstream", "cell_id", "eval_dataset", "corruption"]
     encoded = plain.astype(dict.fromkeys(text, "category")).astype({"severity": "Int8"})
-    for reduce in (accuracies_from_rows, missing_splits):
-        pd.testing.assert_frame_equal(reduce(encoded, SPLITS), reduce(plain, SPLITS))
+    pd.testing.assert_frame_equal(
+        accuracies_from_rows(encoded, SPLITS), accuracies_from_rows(plain, SPLITS)
+    )
 
 
 def test_a_mean_does_not_depend_on_the_order_of_its_rows_even_in_the_last_bit():
@@ -295,156 +295,3 @@ def test_digests_are_refused_exactly_when_a_set_has_two(digests, encoded):
     with pytest.raises(UserError) as raised:
         accuracies_from_rows(frame, SPLITS)
     assert [problem.where for problem in raised.value.problems] == sorted(mixed)
-
-
-# Published tables
-
-
-HEADER = "method,downstream,eval_dataset,accuracy_percent\n"
-
-
-@pytest.fixture
-def table(tmp_path: Path):
-    def write(text: str, name: str = "paper.csv") -> Path:
-        path = tmp_path / name
-        path.write_text(text, encoding="utf-8")
-        return path
-
-    return write
-
-
-def problems(path: Path) -> list[str]:
-    with pytest.raises(UserError) as raised:
-        read_accuracies(path)
-    return [str(problem).replace(f"{path}", path.name) for problem in raised.value.problems]
-
-
-def test_a_table_without_model_and_seed(table):
-    frame = read_accuracies(table(HEADER + "pretrained,,id,80\nft,a,b,70.25\n"))
-    assert list(frame.columns) == ACCURACY_COLUMNS
-    assert frame["model"].tolist() == ["paper", "paper"]
-    assert frame["seed"].tolist() == [0, 0]
-    assert frame["downstream"].isna().tolist() == [True, False]
-    assert frame["accuracy"].tolist() == [80.0, 70.25]
-
-
-def test_model_and_seed_are_read_and_other_columns_ignored(table):
-    frame = read_accuracies(
-        table(
-            "\ufeffseed, note ,model,method,downstream,eval_dataset,accuracy_percent\r\n"
-            ",as it came,vit,pretrained,,id, 80 \r\n"
-            "\r\n"
-            '1,"a\nnote",vit,NA,nan,null,70\r\n'
-        )
-    )
-    assert frame["seed"].tolist() == [0, 1]
-    assert frame.iloc[1].tolist() == ["vit", "NA", 1, "nan", "null", 70.0]
-
-
-def test_repeated_rows_count_once(table):
-    assert len(read_accuracies(table(HEADER + "ft,a,b,70\nft,a,b,70.0\n"))) == 1
-
-
-def test_parquet_reads_like_csv(tmp_path, table):
-    csv = table(HEADER + "pretrained,,id,79.2\nft,a,b,70.3\n")
-    parquet = tmp_path / "paper.parquet"
-    pd.read_csv(csv).to_parquet(parquet)
-    pd.testing.assert_frame_equal(read_accuracies(parquet), read_accuracies(csv), check_exact=True)
-
-
-def test_parquet_rows_are_named(tmp_path):
-    path = tmp_path / "paper.parquet"
-    frame = pd.DataFrame({"method": ["ft"], "downstream": [None], "eval_dataset": ["b"]})
-    frame.assign(accuracy_percent=float("nan")).to_parquet(path)
-    assert problems(path) == [
-        "paper.parquet, row 1: method 'ft' has no downstream (only pretrained has none)",
-        "paper.parquet, row 1: accuracy_percent is '' "
-        "(a number from 0 to 100; leave the row out where there is none)",
-    ]
-
-
-def test_every_problem_is_reported_at_once_with_its_line(table):
-    path = table(
-        "model,seed," + HEADER + "vit,0,pretrained,a,id,80\n"
-        "vit,0,ft,,b,70\n"
-        "\n"
-        "vit,0,,a,b,71\n"
-        "vit,0,ft,a,,72\n"
-        ",0,ft,a,b,73\n"
-        "vit,x,ft,a,b,74\n"
-        "vit,0.5,ft,a,b,75\n"
-        "vit,0,ft,a,b,79%\n"
-        "vit,0,ft,a,b,\n"
-        "vit,0,ft,a,b,100.1\n"
-        "vit,0,ft,a,b,-1\n"
-        "vit,0,ft,a,b,nan\n"
-        "vit,0,ft,a,b,79,2\n"
-        "vit,0,ft,a,b,70\n"
-        "vit,0,ft,a,b,71\n"
-    )
-    hint = "(a number from 0 to 100; leave the row out where there is none)"
-    assert problems(path) == [
-        "paper.csv, line 15: 7 values under 6 columns",
-        "paper.csv, line 2: pretrained has downstream 'a' "
-        "(the baseline is fine-tuned on nothing: leave it empty)",
-        "paper.csv, line 3: method 'ft' has no downstream (only pretrained has none)",
-        "paper.csv, line 5: method is empty",
-        "paper.csv, line 6: eval_dataset is empty",
-        "paper.csv, line 7: model is empty",
-        "paper.csv, line 8: seed 'x' is not an integer",
-        "paper.csv, line 9: seed '0.5' is not an integer",
-        f"paper.csv, line 10: accuracy_percent is '79%' {hint}",
-        f"paper.csv, line 11: accuracy_percent is '' {hint}",
-        f"paper.csv, line 12: accuracy_percent is '100.1' {hint}",
-        f"paper.csv, line 13: accuracy_percent is '-1' {hint}",
-        f"paper.csv, line 14: accuracy_percent is 'nan' {hint}",
-        "paper.csv, line 17: 71 contradicts 70 at paper.csv, line 16",
-    ]
-
-
-def test_baselines_of_two_seeds_must_agree(table):
-    path = table("seed," + HEADER + "0,pretrained,,id,80\n1,pretrained,,id,81\n")
-    assert problems(path) == ["paper.csv, line 3: 81 contradicts 80 at paper.csv, line 2"]
-
-
-def test_fractions_are_not_percents(table):
-    path = table(HEADER + "pretrained,,id,0.80\nft,a,b,1.0\n")
-    assert problems(path) == [
-        "paper.csv: no accuracy_percent is above 1 (multiply fractions by 100)"
-    ]
-
-
-def test_missing_columns_are_all_named(table):
-    assert problems(table("method,accuracy,eval_set\nft,1,a\n")) == [
-        "paper.csv: no column 'downstream' (allowed: accuracy, eval_set, method)",
-        "paper.csv: no column 'eval_dataset' (did you mean 'eval_set'?)",
-        "paper.csv: no column 'accuracy_percent' (did you mean 'accuracy'?)",
-    ]
-
-
-def test_a_column_named_twice_is_ambiguous(table):
-    header = HEADER.replace("\n", ",accuracy_percent\n")
-    assert problems(table(header + "ft,a,b,1,2\n")) == [
-        "paper.csv: 2 columns are named 'accuracy_percent'"
-    ]
-
-
-@pytest.mark.parametrize("text", ["", HEADER])
-def test_an_empty_table_is_a_problem(table, text):
-    assert problems(table(text))
-
-
-@pytest.mark.parametrize("name", ["absent.csv", "absent.parquet", "folder.csv", "folder.parquet"])
-def test_a_file_that_is_not_there(tmp_path, name):
-    (tmp_path / "folder.csv").mkdir()
-    (tmp_path / "folder.parquet").mkdir()
-    (problem,) = problems(tmp_path / name)
-    assert problem.startswith(f"{name}: ")
-
-
-@pytest.mark.parametrize("name", ["broken.csv", "broken.parquet"])
-@pytest.mark.parametrize("content", [b"\xff\xfe\x00", b'method,"\n', b"PAR1 and no more"])
-def test_a_file_that_is_something_else(tmp_path, name, content):
-    path = tmp_path / name
-    path.write_bytes(content)
-    assert all(problem.startswith(f"{name}: ") for problem in problems(path))

@@ -13,9 +13,9 @@ import pytest
 from orchestrator.contamination import MARK, Contamination
 from orchestrator.reduce import IMAGENET_RIB
 from orchestrator.remarks import Remarks
-from orchestrator.report import tables
+from orchestrator.report import frames, tables
 from tests.orchestrator.rib import rib
-from tests.orchestrator.test_tables import POSTER, lines, parts, squeezed
+from tests.orchestrator.test_tables import POSTER, lines, matrix_of, squeezed
 from workers.suites import DatasetSpec, suites
 
 ID = "imagenet-1k"
@@ -87,18 +87,17 @@ def marked_in_markdown(text: str) -> tuple[set[tuple[str, str]], set[str]]:
 
 
 def test_every_contaminated_value_of_a_matrix_is_marked(poster: pd.DataFrame) -> None:
-    text = tables.matrix_markdown(*parts(poster, "ft"), IMAGENET_RIB, REMARKS)
+    text = tables.matrix_markdown(matrix_of(poster, "ft"), REMARKS)
     values, improvements = marked_in_markdown(text)
     assert values == PAIRS
     assert improvements == set(MADE)
-    note = text.split("\n\n")[1]
-    assert note.startswith(f"- {MARK} contaminated: ")
+    (note,) = (line for line in text.splitlines() if line.startswith(f"- {MARK} contaminated: "))
     assert all(name in note for name in (ID, *MADE))
     assert "RI and mRI include such values, as the paper defines them" in note
 
 
 def test_the_matrix_of_a_terminal_has_the_same_marks(poster: pd.DataFrame) -> None:
-    table = tables.matrix_table(*parts(poster, "ft"), IMAGENET_RIB, "ft", REMARKS)
+    table = tables.matrix_table(matrix_of(poster, "ft"), "ft", REMARKS)
     text = [squeezed(line) for line in lines(table)]
     rows = {line.split(" ")[0]: line for line in text if re.search(r"[+-]\d\.\d\d†?$", line)}
     assert {name: line.count(MARK) for name, line in rows.items()} == dict.fromkeys(
@@ -123,18 +122,18 @@ def test_the_marked_columns_of_a_leaderboard(poster: pd.DataFrame) -> None:
 def test_programs_are_told_which_cells_are_contaminated(poster: pd.DataFrame) -> None:
     from orchestrator.reduce import leaderboard
 
-    board = tables.leaderboard_frame(leaderboard(poster, IMAGENET_RIB), REMARKS)
-    for row in csv.DictReader(io.StringIO(tables.to_csv(board))):
+    board = frames.leaderboard_frame(leaderboard(poster, IMAGENET_RIB), REMARKS)
+    for row in csv.DictReader(io.StringIO(frames.to_csv(board))):
         cells = row["contaminated_cells"].split("; ")
         assert {tuple(cell.split(" -> ")) for cell in cells} == PAIRS
-    for record in json.loads(tables.to_json(board)):
+    for record in json.loads(frames.to_json(board)):
         assert {tuple(cell.split(" -> ")) for cell in record["contaminated_cells"]} == PAIRS
-    frame = tables.matrix_frame(*parts(poster, "ft"), REMARKS)
-    for row in json.loads(tables.to_json(frame)):
+    frame = frames.matrix_frame(matrix_of(poster, "ft"), REMARKS)
+    for row in json.loads(frames.to_json(frame)):
         assert {(row["downstream"], name) for name in row["contaminated"]} == {
             pair for pair in PAIRS if pair[0] == row["downstream"]
         }
-    by_csv = {row["downstream"]: row for row in csv.DictReader(io.StringIO(tables.to_csv(frame)))}
+    by_csv = {row["downstream"]: row for row in csv.DictReader(io.StringIO(frames.to_csv(frame)))}
     assert by_csv["imagenet-c"]["contaminated"] == f"{ID}; imagenet-cartoon; imagenet-drawing"
     assert by_csv["imagenet-v2"]["contaminated"] == by_csv[""]["contaminated"] == ""
 

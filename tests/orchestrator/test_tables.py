@@ -13,23 +13,21 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
+from orchestrator.matrix import Matrix, matrices
 from orchestrator.reduce import (
+    ACCURACY_COLUMNS,
     IMAGENET_RIB,
     SetNames,
-    accuracy_matrix,
-    baseline_row,
     leaderboard,
     read_accuracies,
-    robustness_improvement,
 )
+from orchestrator.report.frames import matrix_frame, to_csv, to_json
 from orchestrator.report.tables import (
+    NO_REMARKS,
     leaderboard_markdown,
     leaderboard_table,
-    matrix_frame,
     matrix_markdown,
     matrix_table,
-    to_csv,
-    to_json,
     to_markdown,
 )
 
@@ -60,15 +58,16 @@ def squeezed(line: str) -> str:
     return " ".join(line.split())
 
 
-def parts(accuracies: pd.DataFrame, method: str):
-    matrix = accuracy_matrix(accuracies, IMAGENET_RIB, POSTER.stem, method)
-    baseline = baseline_row(accuracies, IMAGENET_RIB, POSTER.stem)
-    return matrix, baseline, robustness_improvement(matrix, baseline, IMAGENET_RIB)
+def matrix_of(accuracies: pd.DataFrame, method: str, sets: SetNames = IMAGENET_RIB) -> Matrix:
+    board = leaderboard(accuracies, sets)
+    (found,) = (one for one in matrices(accuracies, sets, board) if one.method == method)
+    return found
 
 
 def test_a_leaderboard_of_one_model(holed):
     table = leaderboard_table(leaderboard(holed, IMAGENET_RIB), IMAGENET_RIB, "Masked")
-    title, top, header, rule, soup, soup_folded, ft, *note = map(squeezed, lines(table))
+    text = list(map(squeezed, lines(table)))
+    title, top, header, rule, soup, soup_folded, apart, ft, *note, scoring = text
     assert title == "Masked · poster_vit_b16_augreg_in1k"
     assert top == "ID"
     assert header == "# method mRI v2 a r sketch objectnet cartoon drawing c ID drop"
@@ -76,7 +75,9 @@ def test_a_leaderboard_of_one_model(holed):
     assert soup.startswith("1 soup-pretrained-ft-ewc-lw +4.79 +3.76 +1.80 +8.84 +6.10 +2.20")
     assert soup.endswith(" +3.43 +4.37 +7.79 81.8 -2.6")
     assert soup_folded == "f"
+    assert apart == "", "what is incomplete stands apart"
     assert ft == "— ft — — — — — — — — +6.97 79.7 -0.5"
+    assert scoring == "scoring: as published"
     assert " ".join(note) == (
         "ft: 7 missing: imagenet-v2 -> imagenet-c (seed 0), imagenet-a -> imagenet-c (seed 0), "
         "imagenet-r -> imagenet-c (seed 0), …"
@@ -108,12 +109,15 @@ def test_seeds_are_shown_where_there_are_several(poster):
 def test_an_empty_leaderboard_is_a_header(poster):
     empty = leaderboard(poster.iloc[:0], IMAGENET_RIB)
     assert "mRI" in "\n".join(lines(leaderboard_table(empty, IMAGENET_RIB)))
-    assert leaderboard_markdown(empty, IMAGENET_RIB).count("\n") == 2
+    assert leaderboard_markdown(empty, IMAGENET_RIB).splitlines()[2:] == [
+        "",
+        "- scoring: as published",
+    ]
     assert to_json(empty) == "[]\n"
 
 
 def test_a_matrix(poster):
-    table = matrix_table(*parts(poster, "ft"), IMAGENET_RIB, "ft")
+    table = matrix_table(matrix_of(poster, "ft"), "ft")
     title, header, _, pretrained, v2, *_ = text = [squeezed(line) for line in lines(table)]
     assert title == "ft"
     assert header == "fine-tuned on 1k (ID) v2 a r sketch objectnet cartoon drawing c RI"
@@ -123,9 +127,9 @@ def test_a_matrix(poster):
 
 
 def test_a_matrix_names_its_holes(holed):
-    text = lines(matrix_table(*parts(holed, "ft"), IMAGENET_RIB, "ft"))
+    text = lines(matrix_table(matrix_of(holed, "ft"), "ft"))
     assert text[4].split()[-2:] == ["—", "—"]
-    note = " ".join(text[12:])
+    note = " ".join(text[12:-1])
     assert note == (
         "7 missing: imagenet-v2 -> imagenet-c, imagenet-a -> imagenet-c, "
         "imagenet-r -> imagenet-c, …"
@@ -133,9 +137,10 @@ def test_a_matrix_names_its_holes(holed):
 
 
 def test_a_diagonal_stands_in_parentheses(poster):
-    matrix, baseline, ri = parts(poster, "ft")
-    matrix.loc["imagenet-v2", "imagenet-v2"] = 81.26
-    text = matrix_markdown(matrix, baseline, ri, IMAGENET_RIB)
+    diagonal = pd.DataFrame(
+        [(POSTER.stem, "ft", 0, "imagenet-v2", "imagenet-v2", 81.26)], columns=ACCURACY_COLUMNS
+    )
+    text = matrix_markdown(matrix_of(pd.concat([poster, diagonal]), "ft"))
     assert "| imagenet-v2 | 78.4 | (81.3) | 25.2 |" in text
 
 
@@ -153,17 +158,16 @@ def test_a_diagonal_stands_in_parentheses(poster):
 )
 def test_headers_lose_what_most_names_share(names, shown):
     sets = SetNames(names[0], names[1:])
-    matrix = pd.DataFrame(1.0, index=list(sets.ood), columns=list(sets.names))
-    baseline = matrix.iloc[0]
-    ri = robustness_improvement(matrix, baseline, sets)
-    header = lines(matrix_table(matrix, baseline, ri, sets, ""))[0]
+    rows = [("m", "pretrained", 0, None, name, 1.0) for name in names]
+    rows += [("m", "ft", 0, downstream, name, 1.0) for downstream in sets.ood for name in names]
+    matrix = matrix_of(pd.DataFrame(rows, columns=ACCURACY_COLUMNS), "ft", sets)
+    header = lines(matrix_table(matrix, ""))[0]
     assert header.split() == ["fine-tuned", "on", *shown.split(), "RI"]
 
 
 def test_markdown_of_a_leaderboard(holed):
-    header, rule, soup, ft, blank, note = leaderboard_markdown(
-        leaderboard(holed, IMAGENET_RIB), IMAGENET_RIB
-    ).splitlines()
+    text = leaderboard_markdown(leaderboard(holed, IMAGENET_RIB), IMAGENET_RIB).splitlines()
+    header, rule, soup, blank, apart, _, again, _, ft, *_, note, scoring = text
     assert header.startswith("| rank | model | method | mRI | RI imagenet-v2 | RI imagenet-a |")
     assert header.endswith("| ID | ID drop | downstream | OOD | seeds | missing |")
     assert rule == "|" + " --- |" * 18
@@ -175,7 +179,8 @@ def test_markdown_of_a_leaderboard(holed):
         f"| — | {POSTER.stem} | ft | — | — | — | — | — | — | — | — | +6.97 "
         "| 79.7 | -0.5 | — | — | 1 | 7 |"
     )
-    assert blank == ""
+    assert (blank, apart, again) == ("", "Incomplete, not ranked:", header)
+    assert scoring == "- scoring: as published"
     assert note == (
         f"- {POSTER.stem} ft: 7 missing: imagenet-v2 -> imagenet-c (seed 0), "
         "imagenet-a -> imagenet-c (seed 0), imagenet-r -> imagenet-c (seed 0), …"
@@ -183,14 +188,14 @@ def test_markdown_of_a_leaderboard(holed):
 
 
 def test_markdown_of_a_matrix(poster):
-    text = matrix_markdown(*parts(poster, "ft"), IMAGENET_RIB).splitlines()
+    text = matrix_markdown(matrix_of(poster, "ft")).splitlines()
     assert text[0].startswith("| downstream | imagenet-1k | imagenet-v2 |")
     assert text[0].endswith("| imagenet-c | RI |")
     assert text[2].startswith("| pretrained | 79.2 | 66.4 |")
     assert text[3] == (
         "| imagenet-v2 | 78.4 | (—) | 25.2 | 41.9 | 29.2 | 37.1 | 64.7 | 40.4 | 57.4 | +3.99 |"
     )
-    assert len(text) == 11
+    assert text[11:] == ["", "- scoring: as published"]
 
 
 def test_markdown_escapes_what_would_break_a_table():
@@ -225,11 +230,26 @@ def test_json_of_a_leaderboard(holed):
 
 
 def test_csv_and_json_of_a_matrix(poster):
-    frame = matrix_frame(*parts(poster, "ft"))
-    header, pretrained, v2, *_ = to_csv(frame).splitlines()
-    assert header.startswith("downstream,imagenet-1k,imagenet-v2,")
-    assert pretrained == ",79.2,66.4,15.0,38.0,28.0,25.7,66.2,39.1,56.0,,"
-    assert v2.startswith("imagenet-v2,78.4,,25.2,41.9,29.2,37.1,64.7,40.4,57.4,3.98571428571")
+    frame = matrix_frame(matrix_of(poster, "ft"), NO_REMARKS)
+    pretrained, v2, *_ = csv.DictReader(io.StringIO(to_csv(frame)))
+    names = list(IMAGENET_RIB.names)
+    assert list(pretrained)[:13] == ["model", "method", "downstream", *names, "RI"]
+    assert list(v2.values())[:8] == [
+        POSTER.stem,
+        "ft",
+        "imagenet-v2",
+        "78.4",
+        "",
+        *("25.2", "41.9", "29.2"),
+    ]
+    assert (pretrained["downstream"], pretrained["RI"], pretrained["imagenet-v2"]) == (
+        "",
+        "",
+        "66.4",
+    )
+    assert float(v2["RI"]) == pytest.approx(3.98571428571)
+    assert (v2["RI low"], v2["imagenet-a high"]) == ("", ""), "a published table has no counts"
+    assert v2["scoring"] == "as published"
     records = json.loads(to_json(frame))
     assert len(records) == 9
     assert (records[0]["downstream"], records[0]["RI"]) == (None, None)

@@ -1,0 +1,170 @@
+"""Accuracies as arrays: what the formulas of `orchestrator.reduce` are computed on.
+
+An entry is a model, a method and a seed. With n OOD sets, arrays of fine-tuned models have an axis
+of n downstream sets and one of 1 + n evaluation sets, the ID set first.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from orchestrator.accuracies import BASELINE, IMAGES, unique_rows
+from orchestrator.set_names import SetNames
+
+Floats = NDArray[np.float64]
+
+ENTRY = ["model", "method", "seed"]
+
+
+@dataclass(frozen=True)
+class EntryArrays:
+    """What each of E entries reaches, in percent, and over how many images; NaN for a hole."""
+
+    entries: pd.DataFrame
+    """(model, method, seed), sorted."""
+    tuned: Floats
+    """(E, n, 1 + n) percents."""
+    tuned_images: Floats
+    """(E, n, 1 + n)."""
+    before: Floats
+    """(E, 1 + n) percents of the entry's model as it came."""
+    before_images: Floats
+    """(E, 1 + n)."""
+
+    @property
+    def starts(self) -> NDArray[np.int64]:
+        """Where the seeds of each model and method begin."""
+        return np.flatnonzero(~self.entries.duplicated(["model", "method"]).to_numpy())
+
+    def fewest_images(self) -> Floats:
+        """Return the images that every seed of a model and method was scored on: (G, n, 1 + n)."""
+        if not len(self.starts):
+            return self.tuned_images
+        return np.asarray(np.minimum.reduceat(self.tuned_images, self.starts))
+
+
+def arrange(
+    accuracies: pd.DataFrame, sets: SetNames, expected: pd.DataFrame | None = None
+) -> EntryArrays:
+    """Arrange a frame of accuracies by entry.
+
+    Args:
+        accuracies: the frame of accuracies.
+        sets: the suite's names.
+        expected: the entries that should exist, alone; by default those that do.
+
+    Raises:
+        ConflictingRows: a key has two values.
+    """
+    entries = list_entries(accuracies, expected)
+    tuned, tuned_images = fine_tuned(accuracies, sets, entries)
+    before, before_images = baselines(accuracies, sets, pd.Index(entries["model"]))
+    return EntryArrays(entries, tuned, tuned_images, before, before_images)
+
+
+def run_lengths(starts: NDArray[np.int64], n: int) -> NDArray[np.int64]:
+    """Return the lengths of runs that begin at `starts`, the last of which ends at n."""
+    return np.diff(np.append(starts, n))
+
+
+def over_seeds(values: Floats, starts: NDArray[np.int64]) -> tuple[Floats, Floats]:
+    """Return the mean and the sample standard deviation of (E, ...) values over seeds: (G, ...)."""
+    if not len(starts):
+        return values, values
+    sizes = run_lengths(starts, len(values))
+    by_group = sizes.reshape(-1, *[1] * (values.ndim - 1))
+    means = np.add.reduceat(values, starts) / by_group
+    squares = np.add.reduceat((values - np.repeat(means, sizes, axis=0)) ** 2, starts)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        deviations = np.sqrt(squares / (by_group - 1))
+    return means, np.where(by_group > 1, deviations, np.nan)
+
+
+def list_entries(accuracies: pd.DataFrame, expected: pd.DataFrame | None = None) -> pd.DataFrame:
+    """List the distinct model, method and seed of everything but the baselines, sorted."""
+    listed = accuracies if expected is None else expected
+    entries = listed.loc[listed["method"] != BASELINE, ENTRY].drop_duplicates()
+    return entries.sort_values(ENTRY, ignore_index=True)
+
+
+def fine_tuned(
+    accuracies: pd.DataFrame, sets: SetNames, entries: pd.DataFrame
+) -> tuple[Floats, Floats]:
+    """Arrange what each entry reaches after each downstream set.
+
+    Returns:
+        (entries, n, 1 + n) percents, and images.
+    """
+    rows = accuracies[(accuracies["method"] != BASELINE) & accuracies["downstream"].notna()]
+    entry = _position(rows, entries, ENTRY)
+    downstream = pd.Index(sets.ood).get_indexer(pd.Index(rows["downstream"]))
+    n = len(sets.ood)
+    place = np.where((entry >= 0) & (downstream >= 0), entry * n + downstream, -1)
+    percents, images = _spread_out(rows, place, len(entries) * n, sets, [*ENTRY, "downstream"])
+    shape = (len(entries), n, n + 1)
+    return percents.reshape(shape), images.reshape(shape)
+
+
+def baselines(accuracies: pd.DataFrame, sets: SetNames, models: pd.Index) -> tuple[Floats, Floats]:
+    """Arrange what each model reaches as it came: (models, 1 + n) percents, and images."""
+    rows = accuracies[(accuracies["method"] == BASELINE) & accuracies["downstream"].isna()]
+    names = models.unique()
+    place = names.get_indexer(pd.Index(rows["model"]))
+    percents, images = _spread_out(rows, place, len(names), sets, ["model"])
+    at = names.get_indexer(models)
+    return percents[at], images[at]
+
+
+def improvement(tuned: Floats, before: Floats) -> Floats:
+    """RI of (..., n, n) percents after fine-tuning over (..., n) before it: (..., n) points."""
+    n = before.shape[-1]
+    gained = tuned - before[..., np.newaxis, :]
+    return np.asarray(np.where(np.eye(n, dtype=bool), 0.0, gained).sum(axis=-1) / (n - 1))
+
+
+def off_diagonal(n: int) -> NDArray[np.bool_]:
+    """Tell the values that RI is made of, (n, n): all but those on a model's own downstream set."""
+    return ~np.eye(n, dtype=bool)
+
+
+def missing_before(before: Floats, sets: SetNames) -> list[str]:
+    """Name the holes in (n) percents before fine-tuning."""
+    return [f"{BASELINE} -> {sets.ood[j]}" for j in np.flatnonzero(np.isnan(before))]
+
+
+def missing_tuned(tuned: Floats, sets: SetNames) -> list[str]:
+    """Name the holes off the diagonal of (n, n) percents after fine-tuning."""
+    holes = np.argwhere(np.isnan(tuned) & off_diagonal(len(sets.ood)))
+    return [f"{sets.ood[i]} -> {sets.ood[j]}" for i, j in holes]
+
+
+def _position(rows: pd.DataFrame, entries: pd.DataFrame, key: list[str]) -> NDArray[np.int64]:
+    """Return which of the entries each row is of; -1 for none."""
+    known = pd.MultiIndex.from_frame(entries[key])
+    return np.asarray(known.get_indexer(pd.MultiIndex.from_frame(rows[key])), dtype=np.int64)
+
+
+def _spread_out(
+    rows: pd.DataFrame, place: NDArray[np.int64], size: int, sets: SetNames, key: list[str]
+) -> tuple[Floats, Floats]:
+    """Put each row's accuracy and images at its place and evaluation set: (size, 1 + n) twice.
+
+    Raises:
+        ConflictingRows: two rows of one `key` and evaluation set differ.
+    """
+    columns = pd.Index(sets.names).get_indexer(pd.Index(rows["eval_dataset"]))
+    values = rows["accuracy"].to_numpy(dtype=np.float64)
+    wanted = (place >= 0) & (columns >= 0) & ~np.isnan(values)
+    at = (place * len(sets.names) + columns)[wanted]
+    percents, images = (np.full(size * len(sets.names), np.nan) for _ in range(2))
+    percents[at] = values[wanted]
+    if (percents[at] != values[wanted]).any():
+        unique_rows(rows[wanted], [*key, "eval_dataset"], ["accuracy"])
+    if IMAGES in rows:
+        images[at] = rows[IMAGES].to_numpy(dtype=np.float64)[wanted]
+    shape = (size, len(sets.names))
+    return percents.reshape(shape), images.reshape(shape)
