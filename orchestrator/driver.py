@@ -165,6 +165,10 @@ class Driver:
             self._take_finished()
         return self.summary
 
+    def is_running(self, cell_id: str) -> bool:
+        """Whether a cell has been submitted and has not ended."""
+        return cell_id in self._in_flight
+
     @property
     def _goes_on(self) -> bool:
         if self.steering.is_draining:

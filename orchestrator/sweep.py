@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from orchestrator import canary, licence
+from orchestrator.compacting import Compacting
 from orchestrator.driver import Driver, Observer, Steering, Summary
 from orchestrator.estimate import Estimates, make_estimates, measured_speeds
 from orchestrator.executor import Executor, InlineExecutor, Work
@@ -143,7 +144,7 @@ def run(
     complaints = ()
     with driving(store, grid, lease, workers, terms, tell) as steering:
         committed = store.committed()  # another driver may have been here meanwhile
-        take_up(store, grid, committed)
+        committed = take_up(store, grid, committed)
         if with_canary:
             baselines = make_plan(grid, committed, BASELINES)
             summary = drive(grid, baselines, workers, store, observe, steering, terms)
@@ -153,6 +154,8 @@ def run(
             summary = drive(grid, plan, workers, store, observe, steering, terms)
         if steering.is_draining:
             raise KeyboardInterrupt
+        if trouble := Compacting(store, steering.check).now():
+            tell(trouble)
     # What counts is not what the workers said but what can be read back.
     left = make_plan(grid, store.committed(), only)
     _, standing = set_apart(left, read_tries(store) if left.todo else {})
@@ -187,10 +190,12 @@ def drive(
         steering=steering,
         decide=try_once if terms.debug else decide,
     )
+    compacting = Compacting(store, steering.check, driver.is_running)
+    driver.on_done = compacting.done
     if grid.keep != "all":
         keeper = Keeper(needs_of(grid, store.committed()), store)
         keeper.clear()
-        driver.on_done = keeper.done
+        driver.on_done = lambda cell_id: keeper.done(cell_id) or compacting.done(cell_id)
         driver.priority = order_of(plan)
     return driver.run()
 
@@ -273,12 +278,17 @@ def check_machine(resources: Resources) -> None:
         raise UserError(problems)
 
 
-def take_up(store: Store, grid: Grid, committed: Committed) -> None:
-    """Make the store ready for rows: its grid, and nothing left over from what died."""
+def take_up(store: Store, grid: Grid, committed: Committed) -> Committed:
+    """Make the store ready for rows: its grid, and nothing left over from what died.
+
+    Returns:
+        What it holds then: of a merged file that is damaged, some rows may have been kept.
+    """
     store.create(grid.suite.name, grid.suite.version)
     store.write_grid(grid.to_yaml())
     store.set_aside(committed.damaged)
     store.sweep()
+    return store.committed() if committed.damaged else committed
 
 
 def git_commit() -> str:

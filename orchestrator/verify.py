@@ -19,12 +19,12 @@ from orchestrator.mixtures import mixtures
 from orchestrator.plan import expand, make_plan
 from orchestrator.results import stored_grid
 from workers.errors import UserError
-from workers.repeats import LAST_WORD, VALUES
+from workers.repeats import REPLACED, VALUES
 from workers.schemas import KEYS, TABLES
 from workers.storage import TEMPORARY
 from workers.store import CHECKPOINT, Committed, Store
 from workers.suites import Suite
-from workers.tables import FILE
+from workers.tables import FILE, is_merged
 
 READERS = 4
 """Checkpoints that are looked at together: each is in memory whole."""
@@ -45,6 +45,8 @@ class Fault:
     where: str
     """A file of the store; for a digest, the evaluation set or model."""
     message: str
+    cells: tuple[str, ...] = ()
+    """Whose rows are wrong, where not the file as a whole is."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,15 @@ class Verification:
     def files(self) -> list[str]:
         """The files that faults are in."""
         return sorted({fault.where for fault in self.faults if fault.kind != "digest"})
+
+    @property
+    def cells(self) -> dict[str, set[str]]:
+        """The cells that faults are in, of files that have sound ones beside them."""
+        found: dict[str, set[str]] = {}
+        for fault in self.faults:
+            if is_merged(fault.where) and fault.cells:
+                found.setdefault(fault.where, set()).update(fault.cells)
+        return found
 
 
 def verify(store: Store, quick: bool = False) -> Verification:
@@ -119,13 +130,12 @@ def contradictions(rows: pd.DataFrame, table: str) -> Iterator[Fault]:
         rows: of a table, with FILE.
         table: its name.
     """
-    if table in LAST_WORD:
+    if table in REPLACED:
         return
     key = KEYS[table]
     distinct = rows.drop_duplicates([*key, *VALUES[table]])
     clashes = distinct[distinct.duplicated(key, keep=False)]
-    for file, group in clashes.groupby(FILE):
-        yield Fault("key", str(file), f"contradicts other rows of {_keys(group, key)}")
+    yield from _by_file("key", clashes, "contradicts other rows of {}")
 
 
 def impossible_counts(rows: pd.DataFrame) -> Iterator[Fault]:
@@ -141,8 +151,7 @@ def impossible_counts(rows: pd.DataFrame) -> Iterator[Fault]:
         & ~rows["loss"].between(0, float("inf"), inclusive="left"),
     }
     for what, mask in wrong.items():
-        for file, group in rows[mask].groupby(FILE):
-            yield Fault("count", str(file), f"{what}: {_keys(group, KEYS['accuracy'])}")
+        yield from _by_file("count", rows[mask], f"{what}: {{}}")
 
 
 def unexpected_splits(rows: pd.DataFrame, suite: Suite) -> Iterator[Fault]:
@@ -150,22 +159,18 @@ def unexpected_splits(rows: pd.DataFrame, suite: Suite) -> Iterator[Fault]:
     for name, group in rows.groupby("eval_dataset"):
         spec = suite.evaluation_sets.get(str(name))
         if spec is None:
-            for file in sorted(set(group[FILE])):
-                yield Fault("key", file, f"{suite.name} has no evaluation set {name!r}")
+            yield from _by_file("key", group, f"{suite.name} has no evaluation set {name!r}")
             continue
         split = group[["corruption", "severity"]].astype(object)
         pairs = split.where(split.notna(), None).itertuples(index=False, name=None)
         known = pd.Series([pair in set(spec.splits) for pair in pairs], group.index)
-        for file, some in group[~known].groupby(FILE):
-            yield Fault("key", str(file), f"no such split: {_keys(some, KEYS['accuracy'])}")
+        yield from _by_file("key", group[~known], "no such split: {}")
         if spec.n_images is None or not spec.is_even:
             continue
         n_images = spec.n_images // len(spec.splits)
         other = group[known & group["n_expected"].notna() & (group["n_expected"] != n_images)]
-        for file, some in other.groupby(FILE):
-            found = sorted({int(n) for n in some["n_expected"]})
-            what = f"n_expected is {found}, a split of {name} has {n_images} images"
-            yield Fault("count", str(file), what)
+        what = f"n_expected is not the {n_images} images that a split of {name} has: {{}}"
+        yield from _by_file("count", other, what)
 
 
 def disagreements(rows: pd.DataFrame, suite: str, version: str) -> Iterator[Fault]:
@@ -173,28 +178,32 @@ def disagreements(rows: pd.DataFrame, suite: str, version: str) -> Iterator[Faul
     filled = rows[["cell_id", *_SAME_IN_A_CELL, FILE]].astype(object).fillna("")
     unlike = filled.groupby("cell_id")[_SAME_IN_A_CELL].nunique().gt(1)
     for cell_id, columns in unlike[unlike.any(axis=1)].iterrows():
-        files = sorted(set(filled.loc[filled["cell_id"] == cell_id, FILE]))
         differing = ", ".join(columns.index[columns])
-        for file in files:
-            yield Fault("key", file, f"rows of cell {cell_id} differ in {differing}")
+        own = filled[filled["cell_id"] == cell_id]
+        yield from _by_file("key", own, f"rows of cell {cell_id} differ in {differing}")
     strange = ~filled["suite"].isin(["", suite]) | ~filled["suite_version"].isin(["", version])
-    for file in sorted(set(filled.loc[strange, FILE])):
-        yield Fault("key", file, f"rows of another suite than {suite} version {version}")
+    what = f"rows of another suite than {suite} version {version}"
+    yield from _by_file("key", filled[strange], what)
 
 
 def foreign_cells(rows: pd.DataFrame, grid: Grid) -> Iterator[Fault]:
     """Say which rows of a grid's cells say that they are of another set or seed."""
     cells = {cell.cell_id: (cell.downstream or "", cell.seed) for cell in expand(grid)}
     own = rows[rows["cell_id"].isin(list(cells))]
-    said = list(zip(own["downstream"].fillna(""), own["seed"], strict=True))
-    for file in sorted(
-        {
-            file
-            for cell_id, what, file in zip(own["cell_id"], said, own[FILE], strict=True)
-            if cells[cell_id] != what
-        }
-    ):
-        yield Fault("key", file, "its rows name another downstream set or seed than the cell has")
+    said = zip(own["cell_id"], own["downstream"].fillna(""), own["seed"], strict=True)
+    is_foreign = pd.Series(
+        [cells[one] != tuple(what) for one, *what in said], own.index, dtype=bool
+    )
+    what = "its rows name another downstream set or seed than the cell has"
+    yield from _by_file("key", own[is_foreign], what)
+
+
+def _by_file(kind: str, rows: pd.DataFrame, message: str) -> Iterator[Fault]:
+    """Say of each file with some wrong rows what is wrong; `{}` stands for the rows' keys."""
+    for file, some in rows.groupby(FILE):
+        keys = _keys(some) if "{}" in message else ""
+        cells = tuple(sorted(set(some["cell_id"])))
+        yield Fault(kind, str(file), message.replace("{}", keys), cells)
 
 
 def _final(rows: pd.DataFrame) -> pd.DataFrame:
@@ -203,8 +212,9 @@ def _final(rows: pd.DataFrame) -> pd.DataFrame:
     return final.drop_duplicates(["cell_id", "model", "eval_dataset", *_DIGESTS])
 
 
-def _keys(rows: pd.DataFrame, key: list[str]) -> str:
+def _keys(rows: pd.DataFrame) -> str:
     """Name the first key of some rows, and how many more there are."""
+    key = [name for name in KEYS["accuracy"] if name in rows]
     first = rows[key].iloc[0].dropna()
     text = " ".join(f"{k}={v:g}" if isinstance(v, float) else f"{k}={v}" for k, v in first.items())
     return text if len(rows) == 1 else f"{text} and {len(rows) - 1} more"

@@ -32,27 +32,38 @@ VALUES = {
 }
 """What rows of one key have to agree in."""
 
-LAST_WORD = {"attempts": ["finished_at"], "tuning": ["finished_at"]}
-"""Where a later row replaces an earlier one of the same key, by what it is the later one."""
+REPLACED = {
+    "attempts": KEYS["attempts"],
+    "history": ["cell_id"],
+    "tuning": KEYS["tuning"],
+}
+"""Where rows that are committed again replace those before them, as `finished_at` says: by what.
+
+A cell that is trained again has the history of that training, however many epochs it had before.
+"""
 
 _ROW = "__row"
 
 
+def needed(table: str) -> list[str]:
+    """Return the columns by which it is known which rows of a table count."""
+    return [*KEYS[table], *(["finished_at"] if table in REPLACED else [])]
+
+
 def distinct(rows: pa.Table, table: str) -> pa.Table:
-    """Keep of each key the row that counts: the first, or what was said last (see LAST_WORD).
+    """Keep of each key the row that counts: the first, or what was committed last (REPLACED).
 
     Args:
-        rows: of a table, with its keys and what it has in LAST_WORD. Nulls in keys are equal.
+        rows: of a table, with what is `needed`. Nulls in keys are equal.
         table: its name.
     """
-    if rows.num_rows < 2:
+    if rows.num_rows < 2 or _firsts(rows, KEYS[table]).num_rows == rows.num_rows:
         return rows
-    if _first_of_each(rows, KEYS[table]).num_rows == rows.num_rows:
-        return rows
-    if table in LAST_WORD:
-        newest_first = [(name, "descending") for name in LAST_WORD[table]]
-        rows = rows.take(pc.sort_indices(rows, newest_first))
-    return rows.take(_first_of_each(rows, KEYS[table])[f"{_ROW}_min"].sort())
+    if table in REPLACED:
+        rows = rows.take(pc.sort_indices(rows, [("finished_at", "descending")]))
+        replaced = _others(rows, REPLACED[table], ["finished_at"])
+        rows = rows.take(np.setdiff1d(np.arange(rows.num_rows), replaced))
+    return rows.take(_firsts(rows, KEYS[table])[f"{_ROW}_min"].sort())
 
 
 def contradicting(rows: pa.Table, table: str) -> list[int]:
@@ -60,12 +71,15 @@ def contradicting(rows: pa.Table, table: str) -> list[int]:
 
     Args:
         rows: of a table, with its keys and VALUES.
-        table: its name. Where a later row replaces an earlier one, none contradicts another.
+        table: its name. Where rows replace others, none contradicts another.
     """
-    if table in LAST_WORD:
-        return []
-    firsts = _first_of_each(rows, KEYS[table])[f"{_ROW}_min"]
-    names = [*KEYS[table], *VALUES[table]]
+    return [] if table in REPLACED else _others(rows, KEYS[table], VALUES[table])
+
+
+def _others(rows: pa.Table, key: Sequence[str], values: Sequence[str]) -> list[int]:
+    """Return the rows, by number, whose values are not those of the first row of their key."""
+    firsts = _firsts(rows, key)[f"{_ROW}_min"]
+    names = [*key, *values]
     claims = _numbered(rows, names).group_by(names, use_threads=False)
     claims = claims.aggregate([(_ROW, "min"), (_ROW, "list")])
     others = claims.filter(pc.invert(pc.is_in(claims[f"{_ROW}_min"], firsts)))
@@ -73,7 +87,7 @@ def contradicting(rows: pa.Table, table: str) -> list[int]:
     return sorted(numbers)
 
 
-def _first_of_each(rows: pa.Table, names: Sequence[str]) -> pa.Table:
+def _firsts(rows: pa.Table, names: Sequence[str]) -> pa.Table:
     """Return the distinct values of some columns, with the number of the first row of each."""
     grouped = _numbered(rows, names).group_by(list(names), use_threads=False)
     return grouped.aggregate([(_ROW, "min")])

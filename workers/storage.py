@@ -129,6 +129,23 @@ class Storage:
             temporary.unlink(missing_ok=True)
             raise
 
+    def flush_folder(self, folder: str) -> None:
+        """See to it that a power cut undoes no earlier write into a folder.
+
+        Raises:
+            StorageError: when the disk refuses. An object store needs no asking.
+        """
+        if not self.is_local:
+            return
+        try:
+            handle = os.open(self.path(folder), os.O_RDONLY)
+            try:
+                os.fsync(handle)
+            finally:
+                os.close(handle)
+        except OSError as error:
+            raise StorageError(f"cannot flush {folder} in {self.uri}: {error}") from error
+
     def read(self, name: str) -> bytes:
         """Read an object whole.
 
@@ -249,8 +266,9 @@ class Storage:
 
     def delete(self, name: str) -> None:
         """Delete an object; one that is not there is no error."""
+        delete = os.unlink if self.is_local else self._fs.delete_file
         with suppress(FileNotFoundError):
-            self._ask(f"cannot delete {name} from", lambda: self._fs.delete_file(self.path(name)))
+            self._ask(f"cannot delete {name} from", lambda: delete(self.path(name)))
 
 
 def _with_single_puts(uri: str) -> str:

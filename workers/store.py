@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from workers.committed import Committed
+from workers.compaction import COMPACTED, Compaction, Compactor
 from workers.errors import Problem, UserError
-from workers.repeats import LAST_WORD, distinct
+from workers.repeats import distinct, needed
+from workers.salvage import keep_sound_rows, take_out
 from workers.schemas import KEYS, SCHEMA_VERSION, TABLES
 from workers.storage import TEMPORARY, Storage
-from workers.tables import DamagedTableError, Reading, read_file, read_table
+from workers.tables import DamagedTableError, Reading, is_merged, read_file, read_table
 
 __all__ = ["CHECKPOINT", "TRAINING_STATE", "Committed", "Scan", "Store", "open_store"]
 
@@ -175,7 +178,9 @@ class Store:
         self._commit("cleared", clearing, rows)
 
     def commit_history(self, cell_id: str, rows: Sequence[Row]) -> None:
-        self._commit("history", cell_id, rows)
+        """Commit a cell's training, epoch by epoch, replacing what was said of an earlier one."""
+        now = datetime.now(UTC)
+        self._commit("history", cell_id, [{**row, "finished_at": now} for row in rows])
 
     def commit_trial(self, row: Row) -> None:
         """Commit how a trial of a search ended, replacing what was said of it before."""
@@ -261,14 +266,55 @@ class Store:
             if is_spent or name.endswith(TEMPORARY):
                 self.storage.delete(name)
 
-    def set_aside(self, names: Iterable[str]) -> None:
+    def compact(
+        self,
+        at_least: int = 2,
+        check: Callable[[], None] = lambda: None,
+        is_busy: Callable[[str], bool] = lambda _: False,
+    ) -> list[Compaction]:
+        """Make few large files of many small ones; see `workers.compaction`.
+
+        Args:
+            at_least: how many files a table has to have before it is touched.
+            check: raises when the store may not be written to any more.
+            is_busy: whether a cell may still be writing; its files are left alone.
+
+        Raises:
+            StorageError: when the storage refuses; no row is then lost.
+        """
+        compactor = Compactor(self.storage, check, is_busy)
+        if any(len(self.storage.names(table)) >= at_least for table in COMPACTED):
+            self._upgrade()
+        return [compactor.compact(table, at_least) for table in COMPACTED]
+
+    def _upgrade(self) -> None:
+        """Keep versions away that do not know merged files."""
+        about = self.about()
+        if about["schema"] < SCHEMA_VERSION:
+            about["schema"] = SCHEMA_VERSION
+            self.storage.write("store.json", json.dumps(about, indent=2).encode())
+
+    def set_aside(
+        self, names: Iterable[str], owners: Mapping[str, Collection[str]] | None = None
+    ) -> None:
         """Move damaged files out of the way, under `damaged/`; what was in them counts as missing.
 
-        One that somebody else has set aside meanwhile is no error.
+        One that somebody else has set aside meanwhile is no error. Of a merged file the rows that
+        still read stay in the table, in a file of their own.
+
+        Args:
+            names: of the files.
+            owners: of sound merged files, the cells whose rows are meant, where not all are.
         """
         for name in names:
-            if self.storage.exists(name):
-                self.storage.move(name, f"damaged/{name.replace('/', '.')}")
+            if not self.storage.exists(name):
+                continue
+            if cells := (owners or {}).get(name):
+                take_out(self.storage, name, cells)
+                continue
+            if is_merged(name):
+                keep_sound_rows(self.storage, name)
+            self.storage.move(name, f"damaged/{name.replace('/', '.')}")
 
     # ------------------------------------------------------------------ reading
 
@@ -287,8 +333,8 @@ class Store:
             StorageError: when the disk or object store does not give out a file.
         """
         wanted = list(columns) if columns is not None else TABLES[table].names
-        needed = dict.fromkeys([*wanted, *KEYS[table], *LAST_WORD.get(table, [])])
-        reading = self.read_files(table, list(needed), encoded)
+        columns = list(dict.fromkeys([*wanted, *needed(table)]))
+        reading = self.read_files(table, columns, encoded)
         return Scan(distinct(reading.table, table).select(wanted), reading.damage)
 
     def read_files(self, table: str, columns: Sequence[str], encoded: bool = False) -> Reading:

@@ -13,7 +13,7 @@ import functools
 import hashlib
 import itertools
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -31,7 +31,7 @@ FILE = "__filename"
 FILES_AT_ONCE = 100
 """Small files that are looked at together: whether they are named after their rows."""
 
-READERS = 4
+READERS = 2
 """Files that are read at the same time. More do not help: half of the work is Python's."""
 
 READERS_FAR = 32
@@ -46,7 +46,6 @@ NEEDED: dict[str, list[str]] = {
 """Columns without which a file is no file of a table."""
 
 _MERGED = re.compile(r"(?:.*/)?merged-([0-9a-f]{32})\.parquet")
-_STRAY = "it has rows of other keys than its name says"
 _DICTIONARY = pa.dictionary(pa.int32(), pa.string())
 
 
@@ -114,14 +113,9 @@ def list_files(storage: Storage, table: str) -> list[str]:
     """List a table's files: merged ones, then sealed ones, then parts of cells.
 
     A listing is not atomic: of a file that is merged while it is made, it may show neither the file
-    nor the merged one. So the folder is listed again, until no merged file has come since.
+    nor the merged one. So the folder is listed twice.
     """
-    found = set(storage.names(table, ".parquet"))
-    while True:
-        new = set(storage.names(table, ".parquet")) - found
-        found |= new
-        if not any(is_merged(name) for name in new):
-            break
+    found = {name for _ in range(2) for name in storage.names(table, ".parquet")}
     names = sorted(found, key=lambda name: (not is_merged(name), name.count("."), name))
     return [f"{table}/{name}" for name in names]
 
@@ -162,7 +156,7 @@ def read_files(
     )
 
 
-def read_file(storage: Storage, table: str, name: str, encoded: bool = False) -> pa.Table:
+def read_file(storage: Storage, table: str, name: str) -> pa.Table:
     """Read a file whole, columns that this version does not know included, after those it does.
 
     Raises:
@@ -170,18 +164,20 @@ def read_file(storage: Storage, table: str, name: str, encoded: bool = False) ->
         DamagedTableError: when it is damaged.
         StorageError: when the storage does not give it out.
     """
-    rows = _rows_of(storage, table, name, None, encoded)
-    if not is_merged(name) and _strays(rows, table, [name], [rows.num_rows]):
-        raise DamagedTableError(_STRAY)
-    return _encoded(rows) if encoded else rows
+    found, damage, gone = read_each(storage, table, [name])
+    if gone:
+        raise FileNotFoundError(name)
+    if damage:
+        raise DamagedTableError(damage[name])
+    return found[name]
 
 
-def decoded(rows: pa.Table) -> pa.Table:
+def to_strings(rows: pa.Table) -> pa.Table:
     """Turn dictionaries into what they are of."""
     return _with_strings(rows, pa.types.is_dictionary, lambda column: column.cast(pa.string()))
 
 
-def _encoded(rows: pa.Table) -> pa.Table:
+def to_dictionaries(rows: pa.Table) -> pa.Table:
     """Turn strings into dictionaries."""
     return _with_strings(rows, pa.types.is_string, lambda column: column.dictionary_encode())
 
@@ -195,10 +191,26 @@ def _with_strings(
     return pa.table(columns, rows.column_names)
 
 
-def _read_batch(
-    storage: Storage, table: str, names: Sequence[str], columns: list[str], encoded: bool
-) -> Reading:
-    """Read some small files, or a merged one."""
+def read_each(
+    storage: Storage,
+    table: str,
+    names: Sequence[str],
+    columns: list[str] | None = None,
+    encoded: bool = False,
+) -> tuple[dict[str, pa.Table], dict[str, str], tuple[str, ...]]:
+    """Read some files, one after another; see `read_file`.
+
+    Args:
+        storage: of the store.
+        table: its name.
+        names: of its files.
+        columns: of it, its keys among them; None: all, those that are not known here last.
+        encoded: give out the strings of merged files as dictionaries.
+
+    Returns:
+        The rows of each file that is sound; the files that are damaged, and why; and those that are
+        not there.
+    """
     found: dict[str, pa.Table] = {}
     damage: dict[str, str] = {}
     gone: list[str] = []
@@ -209,18 +221,25 @@ def _read_batch(
             gone.append(name)
         except DamagedTableError as error:
             damage[name] = str(error)
+    for stray in _strays(table, {n: rows for n, rows in found.items() if not is_merged(n)}):
+        del found[stray]
+        damage[stray] = "it has rows of other keys than its name says"
+    return found, damage, tuple(gone)
+
+
+def _read_batch(
+    storage: Storage, table: str, names: Sequence[str], columns: list[str], encoded: bool
+) -> Reading:
+    """Read some small files, or a merged one."""
+    found, damage, gone = read_each(storage, table, names, columns, encoded)
     if not found:
-        return Reading(_nothing(table, columns, encoded), damage, tuple(gone))
-    counts = [rows.num_rows for rows in found.values()]
+        return Reading(_nothing(table, columns, encoded), damage, gone)
     rows = pa.concat_tables(found.values())
     if not is_merged(names[0]):
         rows = rows.combine_chunks()
-        damage |= dict.fromkeys(_strays(rows, table, list(found), counts), _STRAY)
-    file = _repeated(list(found), counts)
-    rows = (_encoded(rows) if encoded else rows).append_column(FILE, file)
-    if damage:
-        rows = rows.filter(pc.invert(pc.is_in(file, pa.array(list(damage), pa.string()))))
-    return Reading(rows, damage, tuple(gone))
+    rows = to_dictionaries(rows) if encoded else rows
+    file = _repeated(list(found), [part.num_rows for part in found.values()])
+    return Reading(rows.append_column(FILE, file), damage, gone)
 
 
 def _rows_of(
@@ -250,13 +269,11 @@ def _parse(
         found = file.schema_arrow
         is_ours = found.equals(schema)
         if not is_ours:
-            _check_columns(found, schema, table)
+            check_columns(found, table, schema)
         rows = file.read(columns, use_threads=merged is not None)
     except (OSError, ValueError, pa.ArrowException) as error:
         raise DamagedTableError(f"no Parquet, or cut short: {error}") from error
-    if columns is None:
-        columns = [*schema.names, *(name for name in found.names if name not in schema.names)]
-    return rows.select(columns) if is_ours else _completed(rows, schema, columns)
+    return rows if is_ours else _completed(rows, schema, columns)
 
 
 def _strings(table: str) -> list[str]:
@@ -275,22 +292,27 @@ def _nothing(table: str, columns: Sequence[str], encoded: bool) -> pa.Table:
     return empty.append_column(FILE, _repeated([], []))
 
 
-def _completed(rows: pa.Table, schema: pa.Schema, columns: Sequence[str]) -> pa.Table:
+def _completed(rows: pa.Table, schema: pa.Schema, columns: Sequence[str] | None) -> pa.Table:
     """Put a file's columns into an order and the table's types; what it lacks is null."""
 
-    def column(name: str) -> pa.ChunkedArray:
+    def column(name: str) -> pa.ChunkedArray | pa.Array:
         if name not in schema.names:
             return rows[name]
         kind = schema.field(name).type
-        if name not in rows.column_names:
-            return pa.nulls(rows.num_rows, kind)
-        return rows[name].cast(kind)
+        there = name in rows.column_names
+        return rows[name].cast(kind) if there else pa.nulls(rows.num_rows, kind)
 
-    return pa.table({name: column(name) for name in columns})
+    wanted = columns or dict.fromkeys([*schema.names, *rows.column_names])
+    return pa.table({name: column(name) for name in wanted})
 
 
-def _check_columns(found: pa.Schema, schema: pa.Schema, table: str) -> None:
+def check_columns(found: pa.Schema, table: str, schema: pa.Schema | None = None) -> None:
     """Check that a file's columns are a table's, of this version, an older or a later one.
+
+    Args:
+        found: what the file has.
+        table: its name.
+        schema: of the table; None: as it is declared.
 
     Raises:
         DamagedTableError: when they are not.
@@ -298,7 +320,7 @@ def _check_columns(found: pa.Schema, schema: pa.Schema, table: str) -> None:
     for name in NEEDED[table]:
         if name not in found.names:
             raise DamagedTableError(f"it has no column {name!r}")
-    for wanted in schema:
+    for wanted in schema or TABLES[table]:
         places = found.get_all_field_indices(wanted.name)
         if len(places) > 1:
             raise DamagedTableError(f"it has the column {wanted.name!r} twice")
@@ -307,22 +329,20 @@ def _check_columns(found: pa.Schema, schema: pa.Schema, table: str) -> None:
             raise DamagedTableError(f"{wanted.name!r} is {kinds.pop()}, not {wanted.type}")
 
 
-def _strays(rows: pa.Table, table: str, names: Sequence[str], counts: Sequence[int]) -> list[str]:
-    """Return the files, by name, that have rows of other keys than they are named after.
-
-    Args:
-        rows: of all the files, one file after another.
-        table: that they are of.
-        names: of the files.
-        counts: how many rows each has.
-    """
-    stems = [name.rpartition("/")[2].removesuffix(".parquet") for name in names]
+def _strays(table: str, files: Mapping[str, pa.Table]) -> list[str]:
+    """Return the files, by name, that have rows of other keys than they are named after."""
+    if not files:
+        return []
+    rows = pa.concat_tables(rows.select(KEYS[table]) for rows in files.values())
+    rows = rows.combine_chunks()
+    counts = [part.num_rows for part in files.values()]
+    stems = [name.rpartition("/")[2].removesuffix(".parquet") for name in files]
     stem = _repeated(stems, counts).cast(pa.string())
     fits = [pc.fill_null(pc.equal(stem, name), False) for name in _NAMES[table](rows)]
     is_stray = pc.invert(functools.reduce(pc.or_, fits))
     if not pc.any(is_stray, min_count=0).as_py():
         return []
-    strays: list[str] = _repeated(names, counts).filter(is_stray).unique().to_pylist()
+    strays: list[str] = _repeated(list(files), counts).filter(is_stray).unique().to_pylist()
     return strays
 
 

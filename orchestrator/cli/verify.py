@@ -50,7 +50,7 @@ def verify(
     for note in found.notes:
         tell(f"rib: note: {note}")
     if set_aside:
-        opened.set_aside(found.files)
+        opened.set_aside(found.files, found.cells)
         tell(f"rib: {len(found.files)} files are set aside; run the grid again")
     if not found.ok:
         raise typer.Exit(1)

@@ -15,8 +15,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tests.orchestrator.rib import rib
+from workers.compaction import packed
 from workers.schemas import ACCURACY
 from workers.store import CHECKPOINT, Store
+from workers.tables import merged_name
 
 GRID = """
 name: verified
@@ -151,7 +153,7 @@ WRONG: dict[str, tuple[Callable[[Path], Path], str, str]] = {
     "less than none": (changed("n_correct_unmasked", -1), "count", "n_correct_unmasked"),
     "nothing scored": (changed("n_total", 0), "count", "n_total is not above 0"),
     "more scored than there are": (changed("n_expected", 1), "count", "above n_expected"),
-    "not as many as published": (changed("n_expected", 10**6), "count", "n_expected is"),
+    "not as many as published": (changed("n_expected", 10**6), "count", "n_expected is not"),
     "an infinite loss": (changed("loss", float("inf")), "count", "loss"),
     "a cut checkpoint": (cut_checkpoint, "checkpoint", "cut short"),
     "a changed checkpoint": (flipped_checkpoint, "checkpoint", "sha256 differs"),
@@ -209,3 +211,34 @@ def test_what_the_next_run_sees_to_is_a_note(
     assert found["ok"]
     for part in ("1 cells of its grid", "1 tries say that they run", "1 files of writes that died"):
         assert any(part in note for note in found["notes"]), found["notes"]
+
+
+def test_of_a_merged_file_only_the_cell_that_is_wrong_is_set_aside(
+    store: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert rib("compact", store) == 0
+    (path,) = (store / "accuracy").iterdir()
+    assert found_in(store, capsys)["ok"]
+    rows = pq.read_table(path).to_pylist()
+    wrong = rows[0]["cell_id"]
+    rows[0]["n_correct"] = 10**6
+    path.unlink()
+    data = packed(pa.Table.from_pylist(rows, schema=ACCURACY))
+    path = store / merged_name("accuracy", data)
+    path.write_bytes(data)
+    (fault,) = found_in(store, capsys, "--set-aside")["faults"]
+    assert fault["where"] == f"accuracy/{path.name}"
+    assert fault["cells"] == [wrong]
+    assert found_in(store, capsys)["ok"]
+    left = Store(str(store)).scan("accuracy").table
+    expected = [row for row in rows if row["cell_id"] != wrong]
+    assert left.num_rows == len(expected) > 0
+    assert set(left["cell_id"].to_pylist()) == {row["cell_id"] for row in expected}
+    # The next run makes that cell's rows anew, and no other's.
+    assert rib("resume", store, "--executor", "inline") == 0
+    assert "1 of 3 cells to run" in capsys.readouterr().err
+    assert found_in(store, capsys)["ok"]
+    assert Store(str(store)).scan("accuracy").table.num_rows == len(rows)
+    assert rib("compact", store) == 0
+    assert rib("resume", store, "--executor", "inline") == 0
+    assert "nothing left to do" in capsys.readouterr().err

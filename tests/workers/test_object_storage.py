@@ -13,6 +13,7 @@ from tests.s3 import BUCKET, CREDENTIALS, S3, serving
 from workers import storage as storage_module
 from workers.storage import Storage, StorageError
 from workers.store import Store
+from workers.tables import is_merged
 
 BIG = bytes(range(256)) * 50_000  # 12.8 MB: an upload in parts
 
@@ -175,3 +176,25 @@ def test_the_tables_of_a_store(s3: S3, storage: Storage) -> None:
     assert s3.faults().total() > 0
     assert store.storage.names("accuracy") == ["c1.parquet", "c2.parquet"]
     assert store.storage.names("damaged") == ["accuracy.c3.val.parquet"]
+
+
+def test_compaction(s3: S3, storage: Storage) -> None:
+    store = Store(storage.uri)
+    store.create("s", "1")
+    cells = [f"c{i}" for i in range(12)]
+    for cell_id in cells:
+        store.commit_accuracy(cell_id, "val", [row(cell_id)])
+        store.seal(cell_id, ["val"])
+    s3.plan(seed=8, share=0.2)
+    assert store.compact()[0].n_after == 1
+    committed = store.committed()
+    assert s3.faults().total() > 3
+    s3.plan()
+    assert committed.damaged == ()
+    assert set(committed.splits) == set(cells)
+    (name,) = store.storage.names("accuracy")
+    assert is_merged(name)
+    store.commit_accuracy("c1", "v2", [row("c1", "v2")])
+    store.compact()
+    assert len(store.storage.names("accuracy")) == 1
+    assert store.scan("accuracy").table.num_rows == 13

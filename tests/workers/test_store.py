@@ -294,7 +294,7 @@ def test_making_a_store(tmp_path: Path) -> None:
     assert not (tmp_path / "new").exists()
     store.create("s", "1")
     store.create("other", "2")  # is there already: stays what it is
-    assert store.about() == {"schema": 1, "suite": "s", "suite_version": "1"}
+    assert store.about() == {"schema": 2, "suite": "s", "suite_version": "1"}
     store.check("s", "1")
     assert open_store(store.uri).about()["suite"] == "s"
 
@@ -325,7 +325,7 @@ def test_what_is_no_store(tmp_path: Path, text: str | None) -> None:
 
 def test_a_newer_store_is_refused(store: Store) -> None:
     store.storage.write("store.json", json.dumps(store.about() | {"schema": 99}).encode())
-    with pytest.raises(UserError, match=r"newer version \(schema 99 > 1\)"):
+    with pytest.raises(UserError, match=r"newer version \(schema 99 > 2\)"):
         store.about()
 
 
