@@ -18,6 +18,7 @@ from orchestrator.outage import Outage, Pauses
 from orchestrator.plan import make_plan
 from orchestrator.steering import DRAIN_S, StoreSteering, stop_softly
 from orchestrator.tries import Tries, read_cleared, tries_of
+from workers.errors import UserError
 from workers.going import DRIVER
 from workers.logs import FATAL, fatal_error, rescue
 from workers.outcome import ErrorKind
@@ -121,19 +122,35 @@ def needs_of(grid: Grid, committed: Committed) -> Needs:
 
 
 def tidy(store: Store, grid: Grid, committed: Committed, terms: Terms, tell: Tell) -> None:
-    """Delete the checkpoints of a grid that is done, if it does not keep them.
+    """Clear what died at a grid that is done, and the checkpoints that it does not keep.
 
     Raises:
-        UserError: when there are such, and somebody else drives the store.
+        UserError: when there are such checkpoints, and somebody else drives the store.
     """
-    if grid.keep == "all":
+    needs = None if grid.keep == "all" else needs_of(grid, committed)
+    has_superfluous = needs is not None and bool(needs.superfluous)
+    if not (has_superfluous or _has_leftovers(store)):
         return
-    needs = needs_of(grid, committed)
-    if needs.superfluous:
-        lease = Lease(store.storage, terms.times, tell)
+    lease = Lease(store.storage, terms.times, tell)
+    try:
         lease.acquire(terms.take_over)
-        try:
-            lease.wait_until_safe()
+    except UserError:
+        if has_superfluous:
+            raise
+        return  # who drives the store has seen to what was left
+    try:
+        lease.wait_until_safe()
+        close_stale_attempts(store)
+        store.sweep()
+        if needs is not None:
             Keeper(needs, store).clear()
-        finally:
-            lease.release()
+    finally:
+        lease.release()
+
+
+def _has_leftovers(store: Store) -> bool:
+    """Whether drivers and workers that died have left anything."""
+    if not store.exists:
+        return False
+    states = store.scan("attempts", ["state"]).table.column("state").unique().to_pylist()
+    return "running" in states or store.needs_sweeping

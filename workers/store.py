@@ -252,19 +252,35 @@ class Store:
         Those are unsealed parts, temporary files, and training states of cells that are trained: a
         worker that was thought dead may have written them after its successor was done.
         """
+        for cell_id, eval_datasets in self._unsealed().items():
+            self.seal(cell_id, eval_datasets)
+        for name in self._debris():
+            self.storage.delete(name)
+
+    @property
+    def needs_sweeping(self) -> bool:
+        """Whether `sweep` would find anything."""
+        return bool(self._unsealed() or self._debris())
+
+    def _unsealed(self) -> dict[str, list[str]]:
+        """Return the sets that have a file of their own, by cell."""
         parts = defaultdict(list)
         for name in self.storage.names("accuracy", ".parquet"):
             cell_id, _, eval_dataset = name.removesuffix(".parquet").partition(".")
             if eval_dataset:
                 parts[cell_id].append(eval_dataset)
-        for cell_id, eval_datasets in parts.items():
-            self.seal(cell_id, eval_datasets)
+        return parts
+
+    def _debris(self) -> list[str]:
+        """Return the files of writes that died, and the training states of trained cells."""
         everything = set(self.storage.walk(""))
+        found = []
         for name in everything:
             folder, _, last = name.rpartition("/")
             is_spent = last.startswith(TRAINING_STATE) and f"{folder}/{CHECKPOINT}" in everything
             if is_spent or name.endswith(TEMPORARY):
-                self.storage.delete(name)
+                found.append(name)
+        return found
 
     def compact(
         self,
