@@ -244,15 +244,29 @@ def _report_run(result: Result, mixed_data: bool, as_json: bool) -> None:
     elif result.ok:
         tell(f"{result.n_run} cells done; results in {result.grid.store}")
     else:
-        counts = f"{len(result.summary.failed)} failed, {len(result.summary.blocked)} blocked"
-        what = counts if result.n_run else "nothing left to try"
+        what = _of_unfinished(result) if result.n_run else "nothing left to try"
         tell(f"{what}; see: rib status {result.grid.store}")
     if result.standing:
         tell(_of_standing(result))
-    results = results_of(Store(result.grid.store), result.grid, mixed_data)
+    try:
+        results = results_of(Store(result.grid.store), result.grid, mixed_data)
+    except UserError as error:
+        if result.ok:
+            raise
+        tell(str(error))  # rows were damaged while it ran, so that there is more to run
+        return
     warn_of_mixed(results)
     chosen = Format.JSON if as_json else Format.TABLE
     print_board(results, results.leaderboard(), chosen, None)
+
+
+def _of_unfinished(result: Result) -> str:
+    """Count what is not done after a run."""
+    summary, standing = result.summary, result.standing
+    counted = {*summary.failed, *summary.blocked, *standing.failed, *standing.blocked}
+    others = len(result.plan.todo - counted)
+    unfinished = f", {others} unfinished" if others else ""
+    return f"{len(summary.failed)} failed, {len(summary.blocked)} blocked{unfinished}"
 
 
 def _of_standing(result: Result) -> str:

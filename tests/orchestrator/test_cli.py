@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 import yaml
 
+from orchestrator.driver import Driver, Summary
 from tests.orchestrator.rib import rib
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -436,6 +437,26 @@ def test_a_damaged_file_counts_as_missing_and_is_named(
     assert rib("resume", store, "--executor", "inline") == 0
     capsys.readouterr()
     assert rib("status", store) == 0
+
+
+def test_rows_that_are_damaged_while_the_grid_runs_are_unfinished(
+    done: Done, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = done.copy(tmp_path)
+    damaged, missing = sorted((store / "accuracy").glob("*.parquet"))[:2]
+    missing.unlink()
+    drive = Driver.run
+
+    def drive_and_damage(driver: Driver) -> Summary:
+        summary = drive(driver)
+        damaged.write_bytes(damaged.read_bytes()[:100])
+        return summary
+
+    monkeypatch.setattr(Driver, "run", drive_and_damage)
+    assert rib("resume", store, "--executor", "inline") == 1
+    said = one_line(capsys)
+    assert f"0 failed, 0 blocked, 1 unfinished; see: rib status {store}" in said
+    assert f"accuracy/{damaged.name}: this file is damaged (run the grid again" in said
 
 
 def test_running_some_of_a_grid(digits_root: Path, tmp_path: Path, capsys: Capture) -> None:
