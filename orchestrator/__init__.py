@@ -1,38 +1,35 @@
 """The driver's side of ImageNet-RIB sweeps: grids, plans, executors, reports.
 
-The Python API is what the command line uses: `load_grid`, `plan`, `run`, `open_store`.
+The Python API is what the command line uses: `load_grid`, `read_plan`, `run`, `open_store`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from orchestrator.grid import load_grid
-    from orchestrator.sweep import read_plan as plan
-    from orchestrator.sweep import run
-    from workers.store import open_store
+    from orchestrator.opened_store import open_store
+    from orchestrator.sweep import read_plan, run
 
-__all__ = ["load_grid", "open_store", "plan", "run"]
+__all__ = ["load_grid", "open_store", "read_plan", "run"]
+
+_MODULES = {
+    "load_grid": "orchestrator.grid",
+    "open_store": "orchestrator.opened_store",
+    "read_plan": "orchestrator.sweep",
+    "run": "orchestrator.sweep",
+}
 
 
 def __getattr__(name: str) -> Callable[..., Any]:
-    """Import a part of the API when it is asked for: `import orchestrator` stays quick."""
-    if name == "load_grid":
-        from orchestrator.grid import load_grid
+    """Import a part of the API when it is asked for: `import orchestrator` stays quick.
 
-        return load_grid
-    if name == "plan":
-        from orchestrator.sweep import read_plan
-
-        return read_plan
-    if name == "run":
-        from orchestrator.sweep import run
-
-        return run
-    if name == "open_store":
-        from workers.store import open_store
-
-        return open_store
-    raise AttributeError(name)
+    None of them is named like a module of this package, which would take its place.
+    """
+    if name not in _MODULES:
+        raise AttributeError(name)
+    found: Callable[..., Any] = getattr(import_module(_MODULES[name]), name)
+    return found

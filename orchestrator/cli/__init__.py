@@ -13,7 +13,18 @@ from typing import NoReturn
 
 import typer
 
-from orchestrator.cli import compact, data, distances, grids, models, results, retry, tune, verify
+from orchestrator.cli import (
+    compact,
+    data,
+    distances,
+    grids,
+    models,
+    results,
+    retry,
+    sql,
+    tune,
+    verify,
+)
 from orchestrator.cli.printing import tell
 from workers.errors import UserError
 
@@ -32,6 +43,7 @@ app.add_typer(retry.app)
 app.add_typer(tune.app)
 app.add_typer(distances.app)
 app.add_typer(results.app)
+app.add_typer(sql.app)
 app.add_typer(verify.app)
 app.add_typer(compact.app)
 app.add_typer(data.app, name="data")
