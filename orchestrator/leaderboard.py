@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from orchestrator import ranks, statistics
+from orchestrator import ranks
 from orchestrator.entry_arrays import (
     EntryArrays,
     Floats,
@@ -27,14 +27,12 @@ from orchestrator.entry_arrays import (
     over_seeds,
     run_lengths,
 )
-from orchestrator.set_names import SetNames
+from orchestrator.paired import PairedEntry
+from orchestrator.set_names import SetNames, strata_of
 from orchestrator.statistics import Spread, critical_value, spread_of_sum
 
-EntryScores = Mapping[tuple[str, str], Sequence[Floats]]
-"""Model and method -> of each stratum of images, what each image adds to mRI and to each RI, in
-points: (images, 1 + n). As from `orchestrator.paired`."""
-
-BOOTSTRAP_SEED = 0
+Paired = Mapping[tuple[str, str], PairedEntry]
+"""Model and method -> what their predictions say."""
 
 _DECIMALS_OF_A_TIE = 9
 
@@ -62,7 +60,7 @@ def leaderboard(
     expected: pd.DataFrame | None = None,
     *,
     sources: Mapping[str, str] | None = None,
-    paired: EntryScores | None = None,
+    paired: Paired | None = None,
 ) -> pd.DataFrame:
     """Rank every model and method by mRI.
 
@@ -75,7 +73,7 @@ def leaderboard(
         expected: the model, method and seed of each entry that should exist; these alone are
             looked at. By default whatever has a row, with all of its seeds.
         sources: set -> whose images it shows, where they are another set's.
-        paired: of entries whose predictions are kept, what each image adds.
+        paired: what predictions say of the entries that have them (`orchestrator.paired`).
 
     Returns:
         One row per model and method, best first. A mean is NaN when one of its values is missing.
@@ -97,7 +95,7 @@ def leaderboard(
         ConflictingRows: a key has two values.
     """
     arrays = arrange(accuracies, sets, expected)
-    strata = _strata(sets, sources or {})
+    strata = strata_of(sets, sources or {})
     means, deviations = over_seeds(_numbers(arrays), arrays.starts)
     spreads = _spreads(arrays, strata, critical_value())
     columns = number_columns(sets)
@@ -175,21 +173,19 @@ def _spreads(arrays: EntryArrays, strata: Sequence[int], z: float) -> Spreads:
     return Spreads(numbers, after, as_it_came)
 
 
-def _set_paired_limits(board: pd.DataFrame, sets: SetNames, paired: EntryScores) -> None:
-    """Bootstrap the intervals of mRI and RI of entries whose predictions are kept."""
+def _set_paired_limits(board: pd.DataFrame, sets: SetNames, paired: Paired) -> None:
+    """Give the entries whose predictions are kept their intervals of mRI and RI."""
     names = ["mRI", *(f"RI {name}" for name in sets.ood)]
     is_whole = board["mRI"].notna().tolist()
     for row, key in enumerate(zip(board["model"], board["method"], strict=True)):
         if key in paired and is_whole[row]:
-            drawn = statistics.bootstrap(paired[key], BOOTSTRAP_SEED)
-            low, high = statistics.percentiles(drawn)
-            board.loc[row, [f"{name} low" for name in names]] = low
-            board.loc[row, [f"{name} high" for name in names]] = high
+            board.loc[row, [f"{name} low" for name in names]] = paired[key].low
+            board.loc[row, [f"{name} high" for name in names]] = paired[key].high
             board.loc[row, "interval"] = "paired"
 
 
 def _set_ranks(
-    board: pd.DataFrame, arrays: EntryArrays, strata: Sequence[int], paired: EntryScores
+    board: pd.DataFrame, arrays: EntryArrays, strata: Sequence[int], paired: Paired
 ) -> None:
     mri = board["mRI"].round(_DECIMALS_OF_A_TIE)
     board.insert(0, "rank", mri.rank(method="min", ascending=False).astype("Int64"))
@@ -208,7 +204,7 @@ def _better(
     rows: NDArray[np.int64],
     arrays: EntryArrays,
     strata: Sequence[int],
-    paired: EntryScores,
+    paired: Paired,
 ) -> NDArray[np.bool_]:
     z = critical_value(comparisons=len(board) - 1)
     spreads = _spreads(arrays, strata, z)
@@ -220,22 +216,10 @@ def _better(
     keys = list(zip(models, board["method"], strict=True))
     both = [k for k, key in enumerate(keys) if key in paired]
     if len(both) > 1:
-        scores = [np.stack(of) for of in zip(*_mri_scores(keys, both, paired), strict=True)]
+        by_stratum = zip(*(paired[keys[k]].mri for k in both), strict=True)
+        scores = [np.stack(of_entries) for of_entries in by_stratum]
         better[np.ix_(both, both)] = ranks.certainly_better_paired(scores, z)
     return better
-
-
-def _mri_scores(
-    keys: Sequence[tuple[str, str]], chosen: Sequence[int], paired: EntryScores
-) -> list[list[Floats]]:
-    return [[stratum[:, 0] for stratum in paired[keys[k]]] for k in chosen]
-
-
-def _strata(sets: SetNames, sources: Mapping[str, str]) -> list[int]:
-    """Give the OOD sets numbers, those that show the same images the same one."""
-    names = [sources.get(name, name) for name in sets.ood]
-    order = list(dict.fromkeys(names))
-    return [order.index(name) for name in names]
 
 
 def _missing(arrays: EntryArrays, sets: SetNames) -> list[list[str]]:

@@ -47,7 +47,7 @@ def certainly_better(mri: Floats, after: Spread, before: Spread, models: Sequenc
     return better
 
 
-def certainly_better_paired(scores: Sequence[Floats], z: float) -> Bools:
+def certainly_better_paired(scores: Sequence[NDArray[np.floating]], z: float) -> Bools:
     """Tell by predictions which of E entries is better than which: (E, E), [a, b] for a over b.
 
     The difference of two entries is a sum over images of the differences of their scores, whose
@@ -59,11 +59,11 @@ def certainly_better_paired(scores: Sequence[Floats], z: float) -> Bools:
     """
     lead, variance = np.zeros(()), np.zeros(())
     for stratum in scores:
-        total = stratum.sum(axis=1)
+        total = stratum.sum(axis=1, dtype=np.float64)
         n = stratum.shape[1]
         centred = stratum - stratum.mean(axis=1, keepdims=True)
         # The variance of a sum of n draws is n times that of a draw.
-        shared = centred @ centred.T * (n / max(n - 1, 1))
+        shared = (centred @ centred.T).astype(np.float64) * (n / max(n - 1, 1))
         own = shared.diagonal()
         lead = lead + (total[:, np.newaxis] - total)
         variance = variance + own[:, np.newaxis] + own - 2 * shared

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import pandas as pd
@@ -17,6 +18,7 @@ from orchestrator.grid import Grid, load_stored_grid
 from orchestrator.leaderboard import leaderboard
 from orchestrator.matrix import Matrix, matrices
 from orchestrator.mixtures import mixtures
+from orchestrator.paired import Predictions, paired_entries
 from orchestrator.plan import expand
 from orchestrator.remarks import Remarks
 from orchestrator.scoring import Scoring
@@ -64,10 +66,22 @@ class Results:
     remarks: Remarks = field(default_factory=Remarks)
     sources: Mapping[str, str] = field(default_factory=dict)
     """Evaluation set -> the set whose images it shows, itself where they are its own."""
+    predictions: Predictions | None = None
+    """What is kept image by image; None where nothing is, or nothing shall be looked at."""
 
     def leaderboard(self) -> pd.DataFrame:
         """Rank every model and method; see `orchestrator.leaderboard.leaderboard`."""
-        return leaderboard(self.accuracies, self.sets, self.expected, sources=self.sources)
+        return self._board
+
+    @cached_property
+    def _board(self) -> pd.DataFrame:
+        paired = {}
+        if self.predictions is not None and self.expected is not None:
+            listed = self.expected[["model", "method"]].drop_duplicates()
+            paired = paired_entries(self.predictions, listed.itertuples(index=False, name=None))
+        return leaderboard(
+            self.accuracies, self.sets, self.expected, sources=self.sources, paired=paired
+        )
 
     def matrices(self) -> list[Matrix]:
         """Return the matrix of every model and method, in the grid's or the table's order."""
@@ -139,7 +153,10 @@ def set_names(suite: Suite) -> SetNames:
 
 
 def results_of(
-    store: Store, grid: Grid, mixed_data: bool = False, unmasked: Sequence[str] = ()
+    store: Store,
+    grid: Grid,
+    mixed_data: bool = False,
+    unmasked: Sequence[str] = (),
 ) -> Results:
     """Return the accuracies of a grid's own cells, whatever else is in the store.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import pandas as pd
@@ -42,6 +42,18 @@ IMAGENET_RIB = SetNames(
         "imagenet-c",
     ),
 )
+
+
+def strata_of(sets: SetNames, sources: Mapping[str, str]) -> list[int]:
+    """Give each OOD set the number of its stratum: those that show the same images have the same.
+
+    Args:
+        sets: the suite's names.
+        sources: set -> the set whose images it shows, where these are not its own.
+    """
+    names = [sources.get(name, name) for name in sets.ood]
+    order = list(dict.fromkeys(names))
+    return [order.index(name) for name in names]
 
 
 def infer_sets(

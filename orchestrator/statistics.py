@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -24,6 +23,7 @@ EXACT_BELOW = 25
 DRAWS = 2000
 """Bootstrap samples: the ends of a 95% interval are then estimated from 50 draws each."""
 
+_SEED = 0
 _DRAWN_AT_ONCE = 4_000_000
 
 
@@ -111,6 +111,10 @@ def spread_of_sum(
 # ------------------------------------------------------------------------------------ tests
 
 
+UNPAIRED = "unpaired z"
+"""The test of two numbers as if they were of different images."""
+
+
 @dataclass(frozen=True)
 class Tested:
     """What a test of "no difference" says."""
@@ -151,7 +155,7 @@ def two_proportions(first: float, n_first: int, second: float, n_second: int) ->
     pooled = (first * n_first + second * n_second) / (n_first + n_second)
     variance = pooled * (1 - pooled) * (1 / n_first + 1 / n_second)
     z = (first - second) / np.sqrt(variance) if variance > 0 else 0.0
-    return Tested("two proportions, unpaired", float(z), normal_p(float(z)))
+    return Tested(UNPAIRED, float(z), normal_p(float(z)))
 
 
 def normal_p(z: float) -> float:
@@ -172,39 +176,38 @@ def holm(p: ArrayLike) -> Floats:
 # ------------------------------------------------------------------------------------ bootstrap
 
 
-def bootstrap(strata: Iterable[Floats], seed: int, draws: int = DRAWS) -> Floats:
-    """Draw sums over images anew: Efron 1979 (Annals of Statistics 7:1-26), stratified.
+def bootstrap(strata: Iterable[Floats], draws: int = DRAWS) -> Floats:
+    """Draw a sum over images anew: Efron 1979 (Annals of Statistics 7:1-26), stratified.
 
-    Of each stratum as many images as it has are drawn with replacement, each with its scores in all
-    columns at once, so that what is paired stays paired. Images with equal scores are drawn
-    together, by their multinomial count: the same distribution in a fraction of the time.
+    Of each stratum as many images as it has are drawn with replacement. Images with equal scores
+    are drawn together, by their multinomial count: the same distribution in a fraction of the time.
+    The generator is seeded: the same scores give the same draws.
 
     Args:
-        strata: the scores of each stratum's images, (images, m) each.
-        seed: of the generator.
+        strata: what each image of a stratum adds to the sum, (images) each.
         draws: how many samples.
 
     Returns:
-        (draws, m) sums over the images of all strata.
+        (draws) sums over the images of all strata.
     """
-    generator = np.random.default_rng(seed)
-    return np.asarray(sum(_drawn_sums(scores, draws, generator) for scores in strata))
+    generator = np.random.default_rng(_SEED)
+    sums = np.zeros(draws)
+    for scores in strata:
+        values, counts = np.unique(scores, return_counts=True)
+        share = counts / counts.sum()
+        step = max(1, _DRAWN_AT_ONCE // len(values))
+        for done in range(0, draws, step):
+            some = slice(done, min(done + step, draws))
+            size = some.stop - some.start
+            sums[some] += generator.multinomial(len(scores), share, size) @ values
+    return sums
 
 
-def _drawn_sums(scores: Floats, draws: int, generator: np.random.Generator) -> Floats:
-    patterns, counts = np.unique(scores, axis=0, return_counts=True)
-    share = counts / counts.sum()
-    step = max(1, _DRAWN_AT_ONCE // len(patterns))
-    sizes = [min(step, draws - done) for done in range(0, draws, step)]
-    drawn = [generator.multinomial(len(scores), share, size) @ patterns for size in sizes]
-    return np.concatenate(drawn)
-
-
-def percentiles(drawn: Floats, confidence: float = CONFIDENCE) -> tuple[Floats, Floats]:
-    """Return the limits of percentile intervals of (draws, m) bootstrapped values: (m), (m)."""
+def percentiles(drawn: Floats, confidence: float = CONFIDENCE) -> tuple[float, float]:
+    """Return the limits of the percentile interval of (draws) bootstrapped values."""
     outside = (1 - confidence) / 2
-    low, high = np.quantile(drawn, [outside, 1 - outside], axis=0)
-    return low, high
+    low, high = np.quantile(drawn, [outside, 1 - outside])
+    return float(low), float(high)
 
 
 def bootstrap_p(drawn: Floats) -> float:
@@ -216,7 +219,3 @@ def bootstrap_p(drawn: Floats) -> float:
     """
     tail = min(int((drawn <= 0).sum()), int((drawn >= 0).sum()))
     return min(1.0, 2 * (tail + 1) / (len(drawn) + 1))
-
-
-Basis = Literal["counts", "paired"]
-"""What an interval was made from: the counts of each cell, or predictions image by image."""

@@ -1,4 +1,4 @@
-"""Reading results: `rib matrix` and `rib report`."""
+"""Reading results: `rib matrix`, `rib report` and `rib compare`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from orchestrator.cli.printing import JsonOption, OutOption, print_document, tell
+from orchestrator.cli.printing import (
+    JsonOption,
+    OutOption,
+    print_document,
+    print_json,
+    print_table,
+    tell,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -96,6 +103,36 @@ def report(
     board = results.leaderboard()
     print_board(results, board, chosen, out)
     if board["missing"].gt(0).any():
+        raise typer.Exit(1)
+
+
+@app.command()
+def compare(
+    source: SourceUri,
+    first: Annotated[
+        str, typer.Argument(metavar="A", help="model:method, or a part that no other has.")
+    ],
+    second: Annotated[str, typer.Argument(metavar="B", help="The other.")],
+    downstream: Annotated[
+        str | None, typer.Option("--downstream", help="Only what was fine-tuned on this set.")
+    ] = None,
+    unmasked: UnmaskedOption = None,
+    mixed_data: MixedOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Test whether two entries differ, on each set and in mRI. Exit 1 when a number is missing."""
+    from orchestrator.compare import compare as compare_entries
+    from orchestrator.report.comparison import comparison_record, comparison_table
+    from orchestrator.results import read_results
+
+    results = read_results(source, None, mixed_data, unmasked or ())
+    warn_of_mixed(results)
+    found = compare_entries(results, first, second, downstream)
+    if as_json:
+        print_json(comparison_record(found))
+    else:
+        print_table(comparison_table(found))
+    if found.missing:
         raise typer.Exit(1)
 
 

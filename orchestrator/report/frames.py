@@ -80,12 +80,16 @@ def to_json(frame: pd.DataFrame) -> str:
 
 def to_parquet(frame: pd.DataFrame) -> bytes:
     """Write a frame as a Parquet file; lists stay lists of texts."""
-    columns = {
-        str(name): pa.array(values.tolist(), pa.list_(pa.string()))
-        if name in _LISTS
-        else pa.Array.from_pandas(values, pa.string() if values.dtype == object else None)
-        for name, values in frame.items()
-    }
+    table = pa.Table.from_pandas(frame, preserve_index=False)
+    # Of a column without values pyarrow cannot tell the type.
+    fields = [pa.field(field.name, _type(field), field.nullable) for field in table.schema]
+    typed = table.cast(pa.schema(fields, table.schema.metadata))
     sink = pa.BufferOutputStream()
-    pq.write_table(pa.table(columns), sink, compression="zstd")
+    pq.write_table(typed, sink, compression="zstd")
     return bytes(sink.getvalue())
+
+
+def _type(field: pa.Field) -> pa.DataType:
+    if field.name in _LISTS:
+        return pa.list_(pa.string())
+    return pa.string() if pa.types.is_null(field.type) else field.type

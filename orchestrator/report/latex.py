@@ -45,7 +45,7 @@ _SPECIAL = {
     "<": "\\textless{}",
     ">": "\\textgreater{}",
     "|": "\\textbar{}",
-    '"': "\\textquotedbl{}",
+    '"': "''",
     "\n": " ",
     "†": "$^\\dagger$",
     "±": "$\\pm$",
@@ -131,7 +131,8 @@ def _beside(row: Mapping[Hashable, Any], name: str) -> list[str]:
 
 
 def _mri(numbers: Mapping[Hashable, Any]) -> str:
-    return " ".join([_number(points(numbers["mRI"])), *_beside(numbers, "mRI")])
+    mri = numbers["mRI"]
+    return " ".join([_number(points(mri), mri < 0), *_beside(numbers, "mRI")])
 
 
 def _matrix_row(matrix: Matrix, i: int, best: Sequence[bool], remarks: Remarks) -> list[str]:
