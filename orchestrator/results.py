@@ -8,7 +8,6 @@ from functools import cached_property
 from pathlib import Path
 
 import pandas as pd
-import pyarrow as pa
 
 from orchestrator import canary
 from orchestrator.accuracies import accuracies_from_rows
@@ -200,13 +199,12 @@ def _final_rows(store: Store) -> pd.DataFrame:
     Raises:
         UserError: when a file cannot be read.
     """
-    scan = store.scan("accuracy", COLUMNS)
+    scan = store.scan("accuracy", COLUMNS, encoded=True)
     if scan.damaged:
         hint = "run the grid again: its rows are then made anew"
         raise UserError([Problem(name, "this file is damaged", hint) for name in scan.damaged])
     table = scan.table.filter(scan.table["epoch"].is_null())
-    texts = [field.name for field in table.schema if pa.types.is_string(field.type)]
-    rows: pd.DataFrame = table.to_pandas(categories=texts)
+    rows: pd.DataFrame = table.unify_dictionaries().to_pandas()
     return rows
 
 
