@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from orchestrator.grid_file import Resources
+from orchestrator.status import FAILED
 from workers.cell import Cell
 
 SECONDS_PER_HOUR = 3600.0
@@ -57,7 +58,7 @@ def cost_of(attempts: pd.DataFrame, cells: Mapping[str, Cell], resources: Resour
     tries = tries.assign(
         method=[cells[cell_id].label for cell_id in tries["cell_id"]],
         hours=hours,
-        hours_lost=hours.where(tries["state"].isin(["failed", "diverged"]), 0.0),
+        hours_lost=hours.where(tries["state"].isin(FAILED), 0.0),
         peak_memory_bytes=tries["peak_memory_bytes"].astype("Int64"),
     )
     by_method = tries.groupby("method", sort=False).agg(

@@ -16,6 +16,7 @@ from orchestrator.cli.printing import (
     print_table,
     tell,
 )
+from workers.errors import Problem, UserError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,6 +35,7 @@ class Format(StrEnum):
     JSON = "json"
     PARQUET = "parquet"
     LATEX = "latex"
+    HTML = "html"
 
 
 SourceUri = Annotated[
@@ -76,6 +78,9 @@ def matrix(
     from orchestrator.results import read_results
 
     chosen = _format(output, as_json, out)
+    if chosen is Format.HTML:
+        hint = "rib report --format html shows every matrix"
+        raise UserError([Problem("--format html", "there is no such matrix", hint)])
     results = read_results(source, id_name, mixed_data, unmasked or ())
     warn_of_mixed(results)
     found = matrices(results, model, method)
@@ -92,12 +97,24 @@ def report(
     id_name: IdOption = None,
     unmasked: UnmaskedOption = None,
     mixed_data: MixedOption = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Write an HTML page anew while a grid runs.")
+    ] = False,
+    every: Annotated[float, typer.Option("--every", min=1, help="How often, in seconds.")] = 30,
     as_json: JsonOption = False,
 ) -> None:
     """Print the leaderboard: mRI and every RI. Exit 1 when an entry is incomplete."""
     from orchestrator.results import read_results
 
     chosen = _format(output, as_json, out)
+    if watch and chosen is not Format.HTML:
+        raise UserError([Problem("--watch", "it is an HTML page that is watched", "--format html")])
+    if chosen is Format.HTML:
+        from orchestrator.cli import html
+
+        page = html.Page(source, out, id_name, mixed_data, tuple(unmasked or ()))
+        data = html.watch(page, every) if watch else html.write_once(page)
+        raise typer.Exit(0 if data.is_whole else 1)
     results = read_results(source, id_name, mixed_data, unmasked or ())
     warn_of_mixed(results)
     board = results.leaderboard()
@@ -138,8 +155,6 @@ def compare(
 
 def _format(output: Format, as_json: bool, out: Path | None) -> Format:
     """Return the format that was asked for; a binary one needs a file to go to."""
-    from workers.errors import Problem, UserError
-
     chosen = Format.JSON if as_json else output
     if chosen is Format.PARQUET and out is None:
         raise UserError([Problem("--format parquet", "is no text", "name a file with --out")])
