@@ -28,7 +28,7 @@ from workers.datasets.counts import (
 from workers.datasets.locate import places
 from workers.errors import DataError, Problem, UserError, nearest
 from workers.storage import StorageError
-from workers.suites import DatasetSpec, Suite, suites
+from workers.suites import DatasetSpec, Suite
 
 
 class Verdict(StrEnum):
@@ -89,17 +89,6 @@ class Decoding:
     again: bool = False
     """Whether to decode anew what an earlier check decoded."""
     observe: Observer = field(default=lambda _: None)
-
-
-def find_suite(name: str) -> Suite:
-    """Return a suite by name.
-
-    Raises:
-        UserError: with the nearest name, when there is none.
-    """
-    if name not in suites():
-        raise UserError([Problem("SUITE", f"unknown suite {name!r}", nearest(name, suites()))])
-    return suites()[name]
 
 
 def specs_of(suite: Suite, names: Sequence[str] | None = None) -> list[DatasetSpec]:

@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from orchestrator.distance_keys import Distance, check_distance
+from orchestrator.extensions import resolve_method_files, resolve_suite
 from orchestrator.grid_file import (
     GridFile,
     Keep,
@@ -26,9 +27,10 @@ from orchestrator.tune_keys import ChoiceEntry, Tune
 from orchestrator.yaml_source import Document, parse_yaml, read_yaml
 from workers.cell import BASELINE, Model
 from workers.errors import Problem, UserError, nearest
+from workers.method_files import MethodFile
 from workers.methods import MethodConfig, methods
 from workers.recipe import Recipe
-from workers.suites import Suite, suites
+from workers.suites import Suite
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,8 @@ class Grid:
     """Which checkpoints stay once they are needed no longer."""
     min_free: int = 2**30
     """Bytes of the store's disk that are to stay free."""
+    method_files: tuple[MethodFile, ...] = ()
+    """Methods in files of the user's."""
     data_template: str = ""
     """The data root as it is filled in on each machine; empty where it is the same on all."""
 
@@ -102,7 +106,7 @@ class Grid:
         """
         value = {
             "name": self.name,
-            "suite": self.suite.name,
+            "suite": dict(self.suite.declaration or {}) or self.suite.name,
             "data_root": self.data_on_nodes,
             "models": [
                 written(entry, model)
@@ -110,6 +114,9 @@ class Grid:
             ],
             "downstream": list(self.downstream),
             "methods": [entry.written() for entry in self.methods],
+            "method_files": [
+                {"path": file.path, "digest": file.digest} for file in self.method_files
+            ],
             "seeds": list(self.seeds),
             "recipe": self.recipe.model_dump(mode="json"),
             "evaluate": list(self.evaluate),
@@ -153,7 +160,8 @@ def resolve_grid(document: Document, store: str | None = None, is_stored: bool =
     unset until a cell is to run.
     """
     file, problems = parse_grid_file(document)
-    suite = _suite(file, document, problems)
+    suite = resolve_suite(file, document, problems)
+    method_files = resolve_method_files(file, document, problems)
     root, template = _data_root(file, document, problems, is_stored)
     entries = resolve_methods(file, document, problems)
     check_recipe(file, entries, document, problems)
@@ -195,6 +203,7 @@ def resolve_grid(document: Document, store: str | None = None, is_stored: bool =
         keep=file.keep,
         min_free=file.min_free,
         data_template=template,
+        method_files=method_files,
     )
 
 
@@ -213,15 +222,6 @@ def with_acknowledged(grid: Grid, names: Sequence[str]) -> Grid:
 def with_digests(grid: Grid) -> Grid:
     """Return the grid with the digest of every weights file that is there by now."""
     return replace(grid, models=tuple(identify(m, grid.data_root) for m in grid.models))
-
-
-def _suite(file: GridFile, document: Document, problems: list[Problem]) -> Suite | None:
-    if file.suite is None:
-        return None
-    if file.suite not in suites():
-        hint = nearest(file.suite, suites())
-        problems.append(Problem(document.where(("suite",)), f"unknown suite {file.suite!r}", hint))
-    return suites().get(file.suite)
 
 
 def _data_root(

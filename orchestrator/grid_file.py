@@ -94,16 +94,27 @@ class Throughput(_Section):
     evaluate: float | None = Field(None, gt=0, description="images per second of evaluation")
 
 
+class MethodFileEntry(_Section):
+    """A Python file with methods in it."""
+
+    path: NonEmpty
+    digest: Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")] | None = Field(
+        None, description="of the file that is meant; written where a grid is kept"
+    )
+
+
 class GridFile(_Section):
     """A grid file. What is required is checked in `orchestrator.grid`, with everything else."""
 
     name: Name | None = None
-    suite: NonEmpty | None = None
+    suite: Any = None
+    """A name, a file or a mapping: see `orchestrator.extensions`."""
     data_root: NonEmpty | None = None
     store: NonEmpty | None = None
     models: Annotated[list[ModelEntry], Field(min_length=1)] | None = None
     downstream: Names = "all"
     methods: Annotated[list[dict[str, Any]], Field(min_length=1)] | None = None
+    method_files: list[MethodFileEntry] = []
     seeds: Annotated[list[Seed], Field(min_length=1)] = [0]
     recipe: Recipe = Recipe()
     evaluate: Names = "all"
@@ -155,7 +166,7 @@ def _is_faulty(key: str, value: Any) -> bool:
 def _spell_out(raw: dict[str, Any]) -> dict[str, Any]:
     """Write the short forms of models and methods (a plain name) as the mappings they stand for."""
     spelled = {str(key): value for key, value in raw.items()}
-    for key, field in (("models", "name"), ("methods", "method")):
+    for key, field in (("models", "name"), ("methods", "method"), ("method_files", "path")):
         if isinstance(spelled.get(key), list):
             spelled[key] = [{field: x} if isinstance(x, str) else x for x in spelled[key]]
     return spelled
@@ -228,6 +239,7 @@ def _keys_at(section: type[BaseModel], location: Location) -> list[str]:
         ("recipe", Recipe),
         ("resources", Resources),
         ("models", ModelEntry),
+        ("method_files", MethodFileEntry),
         ("throughput", Throughput),
         ("distance", Distance),
         ("tune", Tune),

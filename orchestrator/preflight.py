@@ -19,6 +19,7 @@ from workers.datasets import Dataset, read_dataset
 from workers.datasets.counts import count_problems
 from workers.decode import decode
 from workers.errors import DataError, Problem, UserError
+from workers.method_files import MethodFile
 from workers.methods import method_of
 from workers.store import Store
 from workers.suites import Suite
@@ -54,7 +55,8 @@ def preflight(
         whole = [one for one in datasets if one.spec.name not in grid.skip_undecodable]
         problems += _unlike_rows(whole, plan, store)
     cells = _unlike_cells(plan)
-    problems += apart(unfit, grid, cells) if is_lean else unfit(grid, cells)
+    question = (grid.models, grid.suite, grid.data_root, cells, grid.method_files)
+    problems += apart(unfit, *question) if is_lean else unfit(*question)
     if problems:
         raise UserError(problems)
     return {one.spec.name: one.digest for one in datasets}
@@ -206,29 +208,38 @@ def _unlike_cells(plan: Plan) -> list[Cell]:
     return [found[which] for which in sorted(found)]
 
 
-def unfit(grid: Grid, cells: Sequence[Cell]) -> list[Problem]:
-    """Say what does not fit of the models of cells, or else of the methods used on them."""
-    return _unfit_models(grid, cells) or _unfit_methods(grid, cells)
+def unfit(
+    models: Iterable[Model],
+    suite: Suite,
+    data_root: Path,
+    cells: Sequence[Cell],
+    method_files: Iterable[MethodFile] = (),
+) -> list[Problem]:
+    """Say what does not fit of the models of cells, or else of the methods used on them.
+
+    Args:
+        models: of the grid.
+        suite: of the grid.
+        data_root: where weights files may be.
+        cells: one for each model, and method with its hyper-parameters, that are to be used.
+        method_files: where methods are that are not built in.
+    """
+    for file in method_files:
+        file.adopt()
+    names = {cell.model.name for cell in cells}
+    used = [model for model in models if model.name in names]
+    problems = [one for model in used for one in unfit_model(model, suite, data_root)]
+    return problems or _unfit_methods(used, cells)
 
 
-def _unfit_models(grid: Grid, cells: Iterable[Cell]) -> list[Problem]:
-    used = {cell.model.name for cell in cells}
-    return [
-        problem
-        for model in grid.models
-        if model.name in used
-        for problem in unfit_model(model, grid.suite, grid.data_root)
-    ]
-
-
-def _unfit_methods(grid: Grid, cells: Sequence[Cell]) -> list[Problem]:
+def _unfit_methods(models: Iterable[Model], cells: Sequence[Cell]) -> list[Problem]:
     """Say which methods cannot be used on which models that they are to be used on."""
     import torch
 
     from workers.models import create
 
     problems = []
-    for model in grid.models:
+    for model in models:
         with torch.device("meta"):
             module = create(model)
         for cell in (cell for cell in cells if cell.model.name == model.name):

@@ -13,6 +13,7 @@ from orchestrator.compacting import Compacting
 from orchestrator.driver import Driver, Observer, Steering, Summary
 from orchestrator.estimate import Estimates, make_estimates, measured_speeds
 from orchestrator.executor import Executor, InlineExecutor, Work
+from orchestrator.extensions import check_unchanged
 from orchestrator.grid import Grid, with_digests
 from orchestrator.grid_file import Resources
 from orchestrator.keep import Keeper, order_of
@@ -122,6 +123,8 @@ def run(
     terms = terms or Terms()
     store = Store(grid.store)
     store.check(grid.suite.name, grid.suite.version)
+    if store.storage.exists("grid.yaml"):
+        check_unchanged(grid.suite, store.read_grid())
     committed = store.committed()
     # Before anything is written; only its data's being made changes what this looks at.
     plan = make_plan(grid, committed, only)
@@ -250,6 +253,8 @@ def site_of(grid: Grid, driver: str = "", address: str | None = None) -> Site:
         state_seconds=resources.state_seconds,
         skip_undecodable=grid.skip_undecodable,
         accept_images=grid.accept_images,
+        suite=None if grid.suite.declaration is None else grid.suite,
+        method_files=grid.method_files,
         driver=driver,
         git_commit=git_commit(),
     )

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from workers.cell import Cell
+from workers.method_files import MethodFile
+from workers.suites import Suite, adopt
 
 
 @dataclass(frozen=True)
@@ -30,8 +32,23 @@ class Site:
     """Training states are at least this far apart: what a killed try can lose, and an epoch."""
     driver: str = ""
     """Whose cells these are; it may ask them to stop (`workers.going`). None may without a name."""
+    suite: Suite | None = None
+    """The cells' suite, where their user declares it."""
+    method_files: tuple[MethodFile, ...] = ()
+    """Methods that are in files of the user's."""
     git_commit: str = ""
     ray_version: str = ""
+
+    def adopt(self) -> None:
+        """Let this process know what the cells are made of that is not built in.
+
+        Raises:
+            UserError: when it knows something else by that name.
+        """
+        for file in self.method_files:
+            file.adopt()
+        if self.suite is not None:
+            adopt(self.suite)
 
 
 @dataclass(frozen=True)

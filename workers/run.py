@@ -148,6 +148,7 @@ def perform_cell(job: Job, site: Site, store: Store) -> int:
 
 def open_bench(job: Job, site: Site, store: Store) -> Bench:
     """Set torch up and lay out the cell's workbench."""
+    site.adopt()
     set_up_torch(site)
     from workers.bench import Bench
 

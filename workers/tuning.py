@@ -103,6 +103,7 @@ def _perform(
     after_epoch: Callable[[Sequence[EpochRecord]], None],
 ) -> None:
     """Train and score; fill in the row as things become known."""
+    site.adopt()
     set_up_torch(site)
     from workers.methods import method_of
     from workers.models import weights_digest

@@ -65,9 +65,10 @@ def data_check(
     """Check that a suite's data is all there. Exit 1 when something is missing or wrong."""
     from concurrent.futures import BrokenExecutor
 
-    from orchestrator.data_check import Decoding, check_data, find_suite, specs_of
+    from orchestrator.data_check import Decoding, check_data, specs_of
     from orchestrator.data_decode import decoders
     from orchestrator.data_progress import DecodeDisplay
+    from orchestrator.extensions import find_suite
 
     if again and not decode:
         raise UserError([Problem("--again", "is about decoding", "add --decode")])

@@ -20,11 +20,11 @@ from orchestrator.data_check import (
     SetCheck,
     Verdict,
     check_data,
-    find_suite,
     specs_of,
 )
 from orchestrator.data_decode import PIECE, Piece, Progress, Work, decode_piece, read_log
 from orchestrator.data_manifest import DEFAULT, BadFile, SetRecord, read_manifest
+from orchestrator.extensions import find_suite
 from orchestrator.report.checks import check_record
 from tests.imagenet_archives import BROKEN, ODD, PUBLISHED_COUNTS, Archives, miniature
 from tests.orchestrator.rib import rib

@@ -1,4 +1,4 @@
-"""The methods that can be named in a grid: one file each, found by looking."""
+"""The methods that a grid can name: one file each, found by looking, and those of its user."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from functools import cache
 
 from workers import registry
 from workers.cell import Cell
+from workers.method_files import adopted
 from workers.methods.base import FineTuning, Method, MethodConfig, Workbench
 
 __all__ = ["ABSENT", "FineTuning", "Method", "MethodConfig", "Workbench", "method_of", "methods"]
@@ -18,9 +19,13 @@ ABSENT = {
 """Names that a reader of the field would try, and why there is no such method here."""
 
 
-@cache
 def methods() -> dict[str, type[Method]]:
-    """Return every method by name."""
+    """Return every method by name: those of this package, and those adopted from a user's files."""
+    return {**_built_in(), **adopted()}
+
+
+@cache
+def _built_in() -> dict[str, type[Method]]:
     import workers.methods as package
 
     list(registry.modules_of(package))

@@ -75,6 +75,8 @@ class Suite:
     """How many parameters models have whose weights are no file of the suite, for estimates."""
     make: Callable[[Path], None] | None = None
     """Makes the suite's data below a root, for suites that can be made."""
+    declaration: Mapping[str, Any] | None = None
+    """What a user declares it by (`workers.suites.declared`); None for one that is built in."""
 
     @cached_property
     def evaluation_sets(self) -> dict[str, DatasetSpec]:
