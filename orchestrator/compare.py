@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from orchestrator.accuracies import BASELINE
+from orchestrator.paired import not_of_these_rows
 from orchestrator.results import Results
 from orchestrator.sides import Name, Side, side_of, spread_of_difference
 from orchestrator.statistics import (
@@ -176,6 +177,9 @@ def _on_set(results: Results, first: Side, second: Side, k: int) -> Difference:
         return found
     scores = [side.scores(results.predictions, k) for side in sides]
     if scores[0] is not None and scores[1] is not None:
+        for side, value, of in zip(sides, values, scores, strict=True):
+            if of is not None and not math.isclose(100 * of.share.sum(), value, abs_tol=1e-6):
+                raise not_of_these_rows(":".join(side.name))
         drawn = bootstrap([100 * (scores[0].share - scores[1].share)])
         found = _drawn(replace(found, images=len(scores[0].share)), drawn)
         cells = [side.cells(results.predictions, k) for side in sides if results.predictions]

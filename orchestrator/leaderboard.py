@@ -27,7 +27,7 @@ from orchestrator.entry_arrays import (
     over_seeds,
     run_lengths,
 )
-from orchestrator.paired import PairedEntry
+from orchestrator.paired import PairedEntry, not_of_these_rows
 from orchestrator.set_names import SetNames, strata_of
 from orchestrator.statistics import Spread, critical_value, spread_of_sum
 
@@ -93,6 +93,7 @@ def leaderboard(
 
     Raises:
         ConflictingRows: a key has two values.
+        UserError: the predictions of an entry say something else than its rows.
     """
     arrays = arrange(accuracies, sets, expected)
     strata = strata_of(sets, sources or {})
@@ -179,6 +180,8 @@ def _set_paired_limits(board: pd.DataFrame, sets: SetNames, paired: Paired) -> N
     is_whole = board["mRI"].notna().tolist()
     for row, key in enumerate(zip(board["model"], board["method"], strict=True)):
         if key in paired and is_whole[row]:
+            if not np.allclose(paired[key].improvement, board.loc[row, names].astype(float)):
+                raise not_of_these_rows(":".join(key))
             board.loc[row, [f"{name} low" for name in names]] = paired[key].low
             board.loc[row, [f"{name} high" for name in names]] = paired[key].high
             board.loc[row, "interval"] = "paired"

@@ -24,6 +24,7 @@ from orchestrator.accuracies import Splits
 from orchestrator.set_names import SetNames
 from orchestrator.statistics import Floats, bootstrap, percentiles
 from workers.cell import BASELINE, Cell
+from workers.errors import Problem, UserError
 
 CellKey = tuple[str, str, int | None, str | None]
 """Model, method, seed and downstream set; None for the latter two of a baseline."""
@@ -110,6 +111,8 @@ class Predictions:
 class PairedEntry:
     """What the predictions of a model and method, and of its baseline, say of mRI and RI."""
 
+    improvement: Floats
+    """(1 + n) points: mRI and each RI, as they follow from the predictions."""
     low: Floats
     """(1 + n) points: limits of mRI and of each RI."""
     high: Floats
@@ -125,12 +128,16 @@ def paired_entries(
     for model, method in entries:
         scores = ri_scores(predictions, model, method, predictions.sets.ood)
         if scores is not None:
-            mri = [stratum.mean(axis=1) for stratum in scores]
-            by_ri = zip(*(stratum.T for stratum in scores), strict=True)
-            limits = [percentiles(bootstrap(of)) for of in (mri, *by_ri)]
-            low, high = np.transpose(limits)
-            found[model, method] = PairedEntry(low, high, [of.astype(np.float32) for of in mri])
+            found[model, method] = _bootstrapped(scores)
     return found
+
+
+def _bootstrapped(scores: Sequence[Floats]) -> PairedEntry:
+    mri = [stratum.mean(axis=1) for stratum in scores]
+    by_number = [mri, *zip(*(stratum.T for stratum in scores), strict=True)]
+    totals = np.array([sum(of.sum() for of in strata) for strata in by_number])
+    low, high = np.transpose([percentiles(bootstrap(strata)) for strata in by_number])
+    return PairedEntry(totals, low, high, [of.astype(np.float32) for of in mri])
 
 
 def ri_scores(
@@ -151,6 +158,8 @@ def ri_scores(
     others = len(predictions.sets.ood) - 1
     by_set: dict[str, tuple[SetImages, Floats]] = {}
     for name in predictions.sets.ood:
+        if all(one == name for one in downstream):
+            continue  # RI does not look at it
         found = _gained(predictions, (model, method), downstream, name)
         if found is None:
             return None
@@ -265,3 +274,9 @@ def cell_keys(cells: Mapping[str, Cell]) -> dict[CellKey, str]:
         else (cell.model.name, cell.label, cell.seed, cell.downstream): cell_id
         for cell_id, cell in cells.items()
     }
+
+
+def not_of_these_rows(entry: str) -> UserError:
+    """Return what to raise where predictions and counts do not go together."""
+    message = "its predictions say something else than its rows"
+    return UserError([Problem(entry, message, "rib verify; --counts looks at rows alone")])

@@ -102,13 +102,14 @@ def gather(
     id_name: str | None = None,
     mixed_data: bool = False,
     unmasked: Sequence[str] = (),
+    from_counts: bool = False,
 ) -> ReportData:
     """Read a store or a published table, and all that a report of it shows.
 
     Raises:
         UserError: as `orchestrator.results.read_results`.
     """
-    results = read_results(source, id_name, mixed_data, unmasked)
+    results = read_results(source, id_name, mixed_data, unmasked, from_counts)
     board = results.leaderboard()
     made = matrices(results.accuracies, results.sets, board, results.expected)
     run = None if results.expected is None else _read_run(source)

@@ -14,6 +14,7 @@ from orchestrator.accuracies import accuracies_from_rows
 from orchestrator.accuracy_tables import read_accuracies
 from orchestrator.contamination import Contamination
 from orchestrator.grid import Grid, load_stored_grid
+from orchestrator.kept_predictions import kept_predictions
 from orchestrator.leaderboard import leaderboard
 from orchestrator.matrix import Matrix, matrices
 from orchestrator.mixtures import mixtures
@@ -97,6 +98,7 @@ def read_results(
     id_name: str | None = None,
     mixed_data: bool = False,
     unmasked: Sequence[str] = (),
+    from_counts: bool = False,
 ) -> Results:
     """Read a store, or a CSV or Parquet file of accuracies; see `results_of`.
 
@@ -110,7 +112,7 @@ def read_results(
             raise UserError([Problem("--unmasked", message, "only a store has both scorings")])
         return _from_table(path, id_name)
     store = Store(source)
-    return results_of(store, stored_grid(store), mixed_data, unmasked)
+    return results_of(store, stored_grid(store), mixed_data, unmasked, from_counts)
 
 
 def stored_grid(store: Store) -> Grid:
@@ -156,6 +158,7 @@ def results_of(
     grid: Grid,
     mixed_data: bool = False,
     unmasked: Sequence[str] = (),
+    from_counts: bool = False,
 ) -> Results:
     """Return the accuracies of a grid's own cells, whatever else is in the store.
 
@@ -164,6 +167,7 @@ def results_of(
         grid: whose cells are meant.
         mixed_data: compare rows of several copies of a set, or of several weights of a model.
         unmasked: the sets to score over the whole label space (see `orchestrator.scoring`).
+        from_counts: do not look at predictions, even where they are kept.
 
     Raises:
         UserError: when a file of the store cannot be read: a report must not quietly lack rows.
@@ -179,6 +183,7 @@ def results_of(
     except ValueError as error:  # counts that cannot be, or that contradict each other
         raise UserError([Problem(f"store {store.uri}", str(error), "rib verify")]) from error
     specs = grid.suite.evaluation_sets
+    predictions = None if from_counts else kept_predictions(store, grid.suite, cells, scoring)
     return Results(
         source=store.uri,
         accuracies=accuracies,
@@ -190,6 +195,7 @@ def results_of(
             _verdicts(rows, grid), Contamination.of(grid.suite), scoring.label(sets.names)
         ),
         sources={name: spec.derived_from or name for name, spec in specs.items()},
+        predictions=predictions,
     )
 
 

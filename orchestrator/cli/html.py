@@ -28,12 +28,13 @@ class Page:
     id_name: str | None = None
     mixed_data: bool = False
     unmasked: tuple[str, ...] = ()
+    from_counts: bool = False
 
     def read(self) -> ReportData:
         """Gather what it shows, as things stand; see `orchestrator.report_data.gather`."""
         from orchestrator.report_data import gather
 
-        return gather(self.source, self.id_name, self.mixed_data, self.unmasked)
+        return gather(self.source, self.id_name, self.mixed_data, self.unmasked, self.from_counts)
 
 
 def write_once(page: Page) -> ReportData:

@@ -61,6 +61,12 @@ UnmaskedOption = Annotated[
 ]
 
 
+CountsOption = Annotated[
+    bool,
+    typer.Option("--counts", help="Look at counts alone, whatever predictions are kept."),
+]
+
+
 @app.command()
 def matrix(
     source: SourceUri,
@@ -70,6 +76,7 @@ def matrix(
     output: Annotated[Format, typer.Option("--format")] = Format.TABLE,
     out: OutOption = None,
     unmasked: UnmaskedOption = None,
+    from_counts: CountsOption = False,
     mixed_data: MixedOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -81,7 +88,7 @@ def matrix(
     if chosen is Format.HTML:
         hint = "rib report --format html shows every matrix"
         raise UserError([Problem("--format html", "there is no such matrix", hint)])
-    results = read_results(source, id_name, mixed_data, unmasked or ())
+    results = read_results(source, id_name, mixed_data, unmasked or (), from_counts)
     warn_of_mixed(results)
     found = matrices(results, model, method)
     print_document(written(found, chosen), out)
@@ -96,6 +103,7 @@ def report(
     out: OutOption = None,
     id_name: IdOption = None,
     unmasked: UnmaskedOption = None,
+    from_counts: CountsOption = False,
     mixed_data: MixedOption = False,
     watch: Annotated[
         bool, typer.Option("--watch", help="Write an HTML page anew while a grid runs.")
@@ -112,10 +120,10 @@ def report(
     if chosen is Format.HTML:
         from orchestrator.cli import html
 
-        page = html.Page(source, out, id_name, mixed_data, tuple(unmasked or ()))
+        page = html.Page(source, out, id_name, mixed_data, tuple(unmasked or ()), from_counts)
         data = html.watch(page, every) if watch else html.write_once(page)
         raise typer.Exit(0 if data.is_whole else 1)
-    results = read_results(source, id_name, mixed_data, unmasked or ())
+    results = read_results(source, id_name, mixed_data, unmasked or (), from_counts)
     warn_of_mixed(results)
     board = results.leaderboard()
     print_board(results, board, chosen, out)
@@ -134,6 +142,7 @@ def compare(
         str | None, typer.Option("--downstream", help="Only what was fine-tuned on this set.")
     ] = None,
     unmasked: UnmaskedOption = None,
+    from_counts: CountsOption = False,
     mixed_data: MixedOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -142,7 +151,7 @@ def compare(
     from orchestrator.report.comparison import comparison_record, comparison_table
     from orchestrator.results import read_results
 
-    results = read_results(source, None, mixed_data, unmasked or ())
+    results = read_results(source, None, mixed_data, unmasked or (), from_counts)
     warn_of_mixed(results)
     found = compare_entries(results, first, second, downstream)
     if as_json:

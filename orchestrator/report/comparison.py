@@ -29,11 +29,11 @@ def comparison_table(found: Comparison) -> Table:
     title = Text(f"{first} (A) against {second} (B){on}")
     table = Table(title=title, title_justify="left", caption_justify="left", box=SIMPLE_HEAD)
     table.padding = (0, 1, 0, 0)
-    table.add_column("on", overflow="fold")
+    table.add_column("on", no_wrap=True)
     for header in ("A", "B", "A - B", "95% interval", "images"):
         table.add_column(header, justify="right", no_wrap=True)
     table.add_column("test", no_wrap=True)
-    for header in ("p", "p (Holm)"):
+    for header in ("p", "Holm p"):
         table.add_column(header, justify="right", no_wrap=True)
     for short, one in zip(short_names(found.results.sets), found.by_set, strict=True):
         table.add_row(*_cells(short, one))

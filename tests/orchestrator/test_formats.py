@@ -5,12 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import shutil
 import zlib
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
@@ -243,3 +245,101 @@ def test_mistakes_in_a_comparison_are_told_at_once(store: Path, capsys: Capture)
         "resnet_digits:pretrained)\n"
         "rib: --downstream: there is no set 'sketsh' (did you mean 'sketch'?)\n"
     )
+
+
+def test_every_column_is_documented(store: Path, capsys: Capture) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "results.md").read_text()
+    table = page[page.index("### The leaderboard's columns") : page.index("### The matrix's")]
+    listed = re.findall(r"`([^`]+)`", "".join(re.findall(r"^\| (`.*?) \|", table, re.MULTILINE)))
+    numbers = ["mRI", "ID", "ID drop", "downstream", "OOD", *(f"RI {name}" for name in SETS[1:])]
+    documented = set(numbers)
+    for name in listed:
+        spelt = [name.replace("<number>", number) for number in numbers]
+        documented |= {one.replace("<set>", other) for one in spelt for other in SETS[1:]}
+    assert set(frame(capsys, "report", store).columns) == documented
+
+
+# What predictions change
+
+
+@pytest.fixture(scope="module")
+def predicted(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The store with a file of predictions for each cell and set, as its counts say."""
+    folder = tmp_path_factory.mktemp("predicted") / "store"
+    shutil.copytree(store, folder)
+
+    def none(value: object) -> object:
+        return None if pd.isna(value) else value
+
+    rows = pq.read_table(folder / "accuracy").to_pandas()
+    (folder / "predictions").mkdir()
+    for (cell_id, name), splits in rows.groupby(["cell_id", "eval_dataset"]):
+        tables = [
+            pa.table(
+                {
+                    "corruption": pa.array([none(row["corruption"])] * 200, pa.string()),
+                    "severity": pa.array([none(row["severity"])] * 200, pa.int64()),
+                    # Easy images come first: what one gets right, the better ones do too.
+                    "image": [f"k/{n:03}.{name}" for n in range(200)],
+                    "correct": np.arange(200) < row["n_correct"],
+                    "correct_unmasked": np.arange(200) < row["n_correct_unmasked"],
+                }
+            )
+            for row in splits.to_dict("records")
+        ]
+        pq.write_table(
+            pa.concat_tables(tables), folder / "predictions" / f"{cell_id}.{name}.parquet"
+        )
+    return folder
+
+
+@pytest.mark.parametrize("scoring", [[], ["--unmasked", "objectnet"]], ids=["masked", "unmasked"])
+def test_predictions_make_intervals_narrower(
+    scoring: list[str], predicted: Path, capsys: Capture
+) -> None:
+    paired = frame(capsys, "report", predicted, *scoring)
+    counts = frame(capsys, "report", predicted, "--counts", *scoring)
+    assert paired["interval"].tolist() == ["paired", "paired"]
+    assert counts["interval"].tolist() == ["counts", "counts"]
+    assert (paired["mRI"] == counts["mRI"]).all()
+    assert (paired["mRI low"] > counts["mRI low"]).all()
+    assert (paired["RI c high"] < counts["RI c high"]).all()
+    assert (paired["ID low"] == counts["ID low"]).all()
+
+
+def test_every_format_says_that_intervals_are_paired(predicted: Path, capsys: Capture) -> None:
+    for form in ("table", "md", "latex"):
+        text = " ".join(printed(capsys, "report", predicted, "--format", form).split())
+        text = text.replace("\\%", "%")
+        assert "95% interval over images, of mRI and RI by a paired bootstrap" in text
+
+
+def test_a_comparison_is_paired_where_predictions_are_kept(
+    predicted: Path, capsys: Capture
+) -> None:
+    arguments = ("compare", predicted, "ft", "lp")
+    record = json.loads(printed(capsys, *arguments, "--json"))
+    tests = {one["test"] for one in (*record["by_set"], record["overall"])}
+    assert tests == {"paired bootstrap"}
+    assert [one["images"] for one in record["by_set"]] == [200] * 9
+    assert record["overall"]["images"] == 6 * 200, "cartoon, drawing and c show the same images"
+    record = json.loads(printed(capsys, *arguments, "--counts", "--json"))
+    assert {one["test"] for one in record["by_set"]} == {"unpaired z"}
+
+
+def test_predictions_of_other_rows_are_refused(
+    predicted: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    other = tmp_path / "store"
+    shutil.copytree(predicted, other)
+    path = next(one for one in sorted((other / "predictions").iterdir()) if ".v2." in one.name)
+    table = pq.read_table(path)
+    place = table.schema.get_field_index("correct")
+    pq.write_table(table.set_column(place, "correct", [pa.array([True] * len(table))]), path)
+    assert rib("report", other) == 2
+    assert "its predictions say something else than its rows" in capsys.readouterr().err
+    assert rib("report", other, "--counts") == 0
+    path.write_bytes(path.read_bytes()[:-20])
+    capsys.readouterr()
+    assert rib("report", other) == 2
+    assert "cannot be read" in capsys.readouterr().err
