@@ -11,7 +11,7 @@ quickstart: $(INSTALLED)
 	$(BIN)/rib run grids/quickstart.yaml
 
 test: lint
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile
 
 lint: $(INSTALLED)
 	$(BIN)/ruff format --check .

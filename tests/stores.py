@@ -31,14 +31,14 @@ EPOCHS = 2
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-def drawn_store(folder: Path, data_root: Path) -> Store:
-    """Fill a store with every row of a grid: 2 models, 8 sets, 3 methods; 50 cells.
+def drawn_store(folder: Path, data_root: Path, text: str = GRID) -> Store:
+    """Fill a store with every row of a grid, by default of 2 models, 8 sets, 3 methods: 50 cells.
 
     Each set of each cell has all of its splits. The first cell that was trained has rows of its
     epochs on the ID set besides.
     """
     store = Store(str(folder))
-    grid = drawn_grid(data_root, store.uri)
+    grid = drawn_grid(data_root, store.uri, text)
     store.create(SUITE.name, SUITE.version)
     store.write_grid(grid.to_yaml())
     for cell in expand(grid):
@@ -51,8 +51,8 @@ def drawn_store(folder: Path, data_root: Path) -> Store:
     return store
 
 
-def drawn_grid(data_root: Path, store: str) -> Grid:
-    return resolve_grid(parse_yaml(GRID.format(root=data_root), "drawn.yaml"), store)
+def drawn_grid(data_root: Path, store: str, text: str) -> Grid:
+    return resolve_grid(parse_yaml(text.format(root=data_root), "drawn.yaml"), store)
 
 
 def fill(store: Store, cell: Cell) -> None:

@@ -18,6 +18,8 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
+from orchestrator.report.safe_text import inert, visible
+
 LONGEST = 200
 """Characters of a value that a table shows."""
 
@@ -42,11 +44,6 @@ def written(rows: pa.Table, form: str) -> str | bytes | list[Table]:
     return bytes(sink.getvalue())
 
 
-def visible(text: str) -> str:
-    """Return text with its control characters as escapes, as Python writes them."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
 def _table(rows: pa.Table) -> Table:
     table = Table(box=SIMPLE_HEAD)
     for column in rows.schema:
@@ -55,23 +52,16 @@ def _table(rows: pa.Table) -> Table:
             Text(visible(column.name)), justify="right" if is_number else "left", overflow="fold"
         )
     for values in _texts(rows):
-        table.add_row(*(Text(value) for value in values))
+        table.add_row(*(Text(visible(value)) for value in values))
     return table
 
 
 def _markdown(rows: pa.Table) -> str:
     def line(values: Iterable[str]) -> str:
-        return "| " + " | ".join(_inert(value) for value in values) + " |"
+        return "| " + " | ".join(map(inert, values)) + " |"
 
-    names = [visible(name) for name in rows.column_names]
+    names = rows.column_names
     return "\n".join([line(names), "|" + "-|" * len(names), *map(line, _texts(rows))])
-
-
-def _inert(text: str) -> str:
-    """Return text that Markdown shows as it is."""
-    for character in "\\`*_[]<>|&":
-        text = text.replace(character, f"\\{character}")
-    return text
 
 
 def _texts(rows: pa.Table) -> Iterable[list[str]]:
@@ -86,7 +76,7 @@ def _text(value: Any) -> str:
         return f"{value:.6g}"
     if isinstance(value, datetime):
         return value.isoformat(" ", "seconds")
-    text = visible(str(value))
+    text = str(value)
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
 
 

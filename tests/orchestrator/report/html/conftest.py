@@ -64,11 +64,15 @@ def open_page(browser: Browser) -> Iterator[Callable[..., Page]]:
     tabs: list[Tab] = []
     contexts = []
 
-    def open_file(file: Path, width: int = 1280, **options: Any) -> Page:
+    def open_file(
+        file: Path, width: int = 1280, stopped_clock: bool = False, **options: Any
+    ) -> Page:
         context = browser.new_context(viewport={"width": width, "height": 900}, **options)
-        context.set_default_timeout(5000)
+        context.set_default_timeout(30_000)
         contexts.append(context)
         tabs.append(Tab(context.new_page()))
+        if stopped_clock:
+            tabs[-1].page.clock.install()
         return tabs[-1].open(file)
 
     yield open_file

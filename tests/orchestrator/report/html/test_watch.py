@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -27,49 +27,45 @@ MATRIX = "document.querySelector('#matrices').getBoundingClientRect().top"
 EVERY = re.compile(r"<body data-every=\"([^\"]+)\">")
 
 
-def evaluate(page: Page, script: str) -> Any:
-    """Evaluate a script in a page that may just be loading itself anew."""
-    from playwright.sync_api import Error
-
-    for _ in range(5):
-        try:
-            return page.evaluate(script)
-        except Error:
-            page.wait_for_selector("html[data-ready]", state="attached")
-    raise AssertionError("the page loads itself without end")
+def ready(page: Page) -> None:
+    page.wait_for_selector("html[data-ready]", state="attached")
 
 
-def test_it_follows_a_grid_to_its_end(tmp_path: Path, open_page: Open) -> None:
-    """A real page in a real browser sees a cell come in, and keeps what its reader chose."""
+def test_it_follows_a_grid_to_its_end(
+    tmp_path: Path, open_page: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A page in a browser sees a cell come in, and keeps what its reader has chosen."""
     last = ("soup", "c", "vit_digits")
     made = make_store(
         tmp_path / "store", is_done=lambda c: (c.label, c.downstream, c.model.name) != last
     )
     out = tmp_path / "page.html"
-    ended: list[ReportData] = []
-    watcher = threading.Thread(
-        target=lambda: ended.append(html.watch(html.Page(made.uri, out), every=1)), daemon=True
-    )
-    watcher.start()
-    while not out.exists():
-        time.sleep(0.05)
-    page = open_page(out)
-    assert page.locator("#live").is_visible()
-    assert page.locator("#board tbody[data-group=incomplete] tr[data-method]").count() == 1
-    page.locator("#filters [name=text]").fill("vit")
-    place = evaluate(page, f"scrollTo(0, 1500), {MATRIX}")
-    assert -500 < place < 450
-    (cell,) = (c for c in made.cells.values() if (c.label, c.downstream, c.model.name) == last)
-    fill(Store(made.uri), made, cell)
-    page.wait_for_selector("#board:not(:has([data-group=incomplete]))", timeout=10_000)
-    page.wait_for_selector("html[data-ready] body:not([data-every])", timeout=10_000)
+    opened: list[Page] = []
+    places = []
+
+    def while_it_sleeps(seconds: float) -> None:
+        assert seconds == 30
+        page = open_page(out, stopped_clock=True)
+        opened.append(page)
+        assert page.locator("#live").is_visible()
+        assert page.locator("#board tbody[data-group=incomplete] tr[data-method]").count() == 1
+        page.locator("#filters [name=text]").fill("vit")
+        places.append(page.evaluate(f"scrollTo(0, 1500), {MATRIX}"))
+        (cell,) = (c for c in made.cells.values() if (c.label, c.downstream, c.model.name) == last)
+        fill(Store(made.uri), made, cell)
+
+    monkeypatch.setattr(html, "time", SimpleNamespace(sleep=while_it_sleeps))
+    assert html.watch(html.Page(made.uri, out), every=30).is_whole
+    (page,) = opened
+    page.clock.run_for(31_000)
+    page.wait_for_selector("body:not([data-every])", state="attached")
+    ready(page)
+    assert page.locator("#board tbody[data-group=incomplete]").count() == 0
     assert page.locator("#filters [name=text]").input_value() == "vit"
-    # What stands above has become shorter, and yet the reader looks at the same thing.
-    assert page.evaluate(MATRIX) == pytest.approx(place, abs=2)
     assert page.locator("#board tr[data-method]:not([hidden])").count() == 3
-    watcher.join(10)
-    assert not watcher.is_alive()
-    assert ended[0].is_whole
+    # What stands above has become shorter, and yet the reader looks at the same thing.
+    assert -500 < places[0] < 450
+    assert page.evaluate(MATRIX) == pytest.approx(places[0], abs=2)
     assert not EVERY.search(out.read_text())
     assert sorted(path.name for path in tmp_path.iterdir()) == ["page.html", "store"]
 
@@ -139,11 +135,13 @@ def test_what_cannot_be_watched_is_told_at_once(tmp_path: Path) -> None:
 def test_a_reader_who_is_busy_is_not_interrupted(
     data: ReportData, tmp_path: Path, open_page: Open
 ) -> None:
-    (tmp_path / "page.html").write_text(render(data, every=0.4))
-    page = open_page(tmp_path / "page.html")
+    (tmp_path / "page.html").write_text(render(data, every=30))
+    page = open_page(tmp_path / "page.html", stopped_clock=True)
     page.evaluate("document.body.dataset.same = ''")
-    for _ in range(4):
-        page.keyboard.press("Shift")
-        time.sleep(0.2)
+    page.clock.run_for(29_500)
+    page.keyboard.press("Shift")
+    page.clock.run_for(1000)  # it would have loaded itself anew half a second ago
     assert page.locator("body[data-same]").count() == 1
-    page.wait_for_selector("body:not([data-same])", timeout=5000)
+    page.clock.run_for(1500)
+    page.wait_for_selector("body:not([data-same])", state="attached")
+    ready(page)
