@@ -17,7 +17,6 @@ from orchestrator.cli import (
     compact,
     data,
     distances,
-    export,
     figures,
     grids,
     models,
@@ -47,7 +46,6 @@ app.add_typer(distances.app)
 app.add_typer(figures.app)
 app.add_typer(results.app)
 app.add_typer(sql.app)
-app.add_typer(export.app)
 app.add_typer(verify.app)
 app.add_typer(compact.app)
 app.add_typer(data.app, name="data")
