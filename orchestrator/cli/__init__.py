@@ -17,6 +17,7 @@ from orchestrator.cli import (
     compact,
     data,
     distances,
+    export,
     figures,
     grids,
     models,
@@ -46,6 +47,7 @@ app.add_typer(distances.app)
 app.add_typer(figures.app)
 app.add_typer(results.app)
 app.add_typer(sql.app)
+app.add_typer(export.app)
 app.add_typer(verify.app)
 app.add_typer(compact.app)
 app.add_typer(data.app, name="data")
