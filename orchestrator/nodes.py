@@ -41,6 +41,12 @@ def check_feasible(resources: Resources, nodes: Sequence[Node]) -> None:
         raise UserError(problems)
 
 
+def able_nodes(resources: Resources, nodes: Sequence[Node]) -> list[Node]:
+    """Return the nodes that can run a cell."""
+    asked = _amounts(resources)
+    return [node for node in _labelled(resources, nodes) if _fits(asked, node["Resources"])]
+
+
 class Memory:
     """How much host memory is reserved for each job.
 

@@ -8,27 +8,33 @@ CUDA_VISIBLE_DEVICES is emptied (ray-project/ray 62492); a task that fits nowher
 from __future__ import annotations
 
 import os
+import pickle
 import secrets
 from collections import deque
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-# Read when ray is imported.
-os.environ.setdefault("RAY_AUTH_MODE", "token")
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent home
-os.environ.setdefault("RAY_DEDUP_LOGS", "0")  # it would merge "epoch 1" and "epoch 2"
-os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+import orchestrator.cluster.settings  # noqa: F401  # first: ray reads what it sets
 
+# isort: split
 import ray
 from ray import exceptions
 
+from orchestrator.cluster import tokens
 from orchestrator.executor import Work
 from orchestrator.grid_file import Resources
-from orchestrator.nodes import Memory, check_feasible, slots
+from orchestrator.nodes import Memory, able_nodes, check_feasible, slots
 from workers.errors import Problem, UserError
 from workers.job import Job, Site
 from workers.outcome import ErrorKind, Outcome
 from workers.run import execute
+
+if TYPE_CHECKING:
+    from orchestrator.cluster.admission import Admission
+    from orchestrator.cluster.guard import Unfit
+
+NODE_ID = "ray.io/node-id"
+"""The label by which Ray knows a node."""
 
 
 class RayExecutor:
@@ -41,22 +47,39 @@ class RayExecutor:
         address: str | None = None,
         num_cpus: int | None = None,
         work: Work = execute,
+        admission: Admission | None = None,
     ) -> None:
         """Start an embedded Ray on this machine, or join the cluster at `address`.
 
+        Args:
+            site: where things are, for the workers.
+            resources: what each cell is given.
+            address: of a cluster.
+            num_cpus: of the embedded Ray; None for all of this machine's.
+            work: what is done with each job.
+            admission: asks the machines of a cluster, and keeps cells off those that are unlike.
+
         Raises:
-            UserError: when the cluster cannot be reached, or no node has what a cell asks for.
+            UserError: when the cluster cannot be reached, no node has what a cell asks for, or
+                the nodes must not run cells of one grid together.
         """
         connect(address, num_cpus)
+        options = task_options(resources)
         try:
             check_feasible(resources, ray.nodes())
             self._slots = slots(resources, ray.cluster_resources())
             self._memory = Memory.of(resources, ray.nodes())
+            if admission is not None:
+                admission.check(able_nodes(resources, ray.nodes()), options.get("runtime_env"))
         except BaseException:
             ray.shutdown()
             raise
-        self._site = ray.put(replace(site, ray_version=ray.__version__))
-        self._task = ray.remote(max_retries=0, max_calls=0, **task_options(resources))(work)
+        self._admission, self._labels = admission, dict(resources.labels)
+        self._unfit: set[str] = set()
+        site = replace(site, ray_version=ray.__version__)
+        self._site = ray.put(site if admission is None else pickle.dumps(site))
+        guarded: Any = work if admission is None else admission.guarded(work)
+        self._task: Any = ray.remote(max_retries=0, max_calls=0, **options)(guarded)
         self._running: dict[Any, Job] = {}
         self._finished: deque[Any] = deque()
 
@@ -67,8 +90,19 @@ class RayExecutor:
 
     def submit(self, job: Job) -> None:
         memory = self._memory.for_job(job)
-        task = self._task.options(name=f"{job.cell} {job.cell.cell_id}", memory=memory)
-        self._running[task.remote(replace(job, memory=memory), self._site)] = job
+        name = f"{job.cell} {job.cell.cell_id}"
+        task = self._task.options(name=name, memory=memory, **self._keeping_off())
+        job_with = replace(job, memory=memory)
+        sent = job_with if self._admission is None else pickle.dumps(job_with)
+        self._running[task.remote(sent, self._site)] = job
+
+    def _keeping_off(self) -> dict[str, Any]:
+        """Return the options that keep a task off the machines that turned out to be unfit."""
+        alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]} if self._unfit else set()
+        if not alive - self._unfit:
+            return {}  # rather fail on one of them, and say why, than wait for ever
+        unfit = f"!in({','.join(sorted(self._unfit))})"
+        return {"label_selector": {**self._labels, NODE_ID: unfit}}
 
     def wait_any(self, timeout_s: float | None = None) -> tuple[Job, Outcome] | None:
         if not self._running:
@@ -82,7 +116,17 @@ class RayExecutor:
         if not self._finished:
             return None
         reference = self._finished.popleft()
-        return self._running.pop(reference), _outcome_of(reference)
+        return self._running.pop(reference), self._outcome(reference)
+
+    def _outcome(self, reference: Any) -> Outcome:
+        found = _outcome_of(reference)
+        if isinstance(found, Outcome):
+            return found
+        node_id, fault = found
+        if node_id not in self._unfit and self._admission is not None:
+            self._admission.tell(f"no more cells run on the node {node_id}: {fault}")
+        self._unfit.add(node_id)
+        return Outcome(error=ErrorKind.NODE_UNFIT, message=f"node {node_id}: {fault}")
 
     def cancel(self, job: Job) -> None:
         for reference, running in self._running.items():
@@ -99,8 +143,10 @@ def connect(address: str | None, num_cpus: int | None) -> None:
     """Start an embedded Ray on this machine, or join the cluster at `address`.
 
     Raises:
-        UserError: when the cluster cannot be reached.
+        UserError: when the cluster cannot be reached, there is no token to show to it, or Ray
+            would ask for none.
     """
+    tokens.ask_for_token(os.environ)
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     if not ray.is_initialized():
         # Read the environment again: ray may have been imported before it was set above, and
@@ -115,6 +161,7 @@ def connect(address: str | None, num_cpus: int | None) -> None:
         # "local" never joins a cluster that happens to run here.
         ray.init(address="local", num_cpus=num_cpus, include_dashboard=False, **quiet)
         return
+    tokens.need_token(os.environ)
     try:
         ray.init(address=address, **quiet)
     except (ConnectionError, RuntimeError, ValueError) as error:
@@ -135,9 +182,9 @@ def task_options(resources: Resources) -> dict[str, Any]:
     return options
 
 
-def _outcome_of(reference: Any) -> Outcome:
+def _outcome_of(reference: Any) -> Outcome | Unfit:
     try:
-        outcome: Outcome = ray.get(reference)
+        outcome: Outcome | Unfit = ray.get(reference)
     except exceptions.RayTaskError as error:  # raised in the task: say what, and where
         message = f"{type(error.cause).__name__}: {error.cause}"
         return Outcome(error=classify(error), message=message, traceback=str(error))

@@ -23,6 +23,8 @@ BUDGETS: dict[ErrorKind, Budget] = {
     ErrorKind.CUDA_OOM: Budget(6),
     ErrorKind.WORKER_CRASH: Budget(2),
     ErrorKind.NODE_LOST: Budget(5, backoff_s=1.0),
+    # Each such node is avoided from then on: so many of them, and there may be no other.
+    ErrorKind.NODE_UNFIT: Budget(10, backoff_s=1.0),
     ErrorKind.PREEMPTED: Budget(None),
     ErrorKind.STORAGE: Budget(5, backoff_s=1.0),
     # Trying these again gives the same again.

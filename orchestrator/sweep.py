@@ -7,8 +7,10 @@ import subprocess
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from orchestrator import canary, licence
+from orchestrator.cluster.requirements import admission_of
 from orchestrator.compacting import Compacting
 from orchestrator.driver import Driver, Observer, Steering, Summary
 from orchestrator.estimate import Estimates, make_estimates, measured_speeds
@@ -30,6 +32,12 @@ from workers.errors import Problem, UserError
 from workers.job import Site
 from workers.run import debug, execute
 from workers.store import Committed, Store
+
+if TYPE_CHECKING:
+    from orchestrator.cluster.admission import Admission
+
+GIT_COMMIT = "RIB_GIT_COMMIT"
+"""Says which commit this code is of where it has been copied out of its checkout."""
 
 BASELINES: Only = {"method": frozenset({BASELINE})}
 
@@ -139,11 +147,12 @@ def run(
         tidy(store, grid, committed, terms, tell)
         complaints = canary_complaints(store, grid, tell) if with_canary else ()
         return Result(grid, whole, Summary(), n_run, standing, complaints)
-    preflight(grid, plan, None if mixed_data else store, is_lean=executor != "inline")
+    digests = preflight(grid, plan, None if mixed_data else store, is_lean=executor != "inline")
     tell(f"{n_run} of {len(plan.nodes)} cells to run")
     lease = Lease(store.storage, terms.times, tell)
     work = debug if terms.debug else execute
-    workers = open_executor(executor, grid, address, num_cpus, lease.driver, work)
+    ask = None if address is None else admission_of(grid, plan, site_of(grid).store, digests, tell)
+    workers = open_executor(executor, grid, address, num_cpus, lease.driver, work, ask)
     complaints = ()
     with driving(store, grid, lease, workers, terms, tell) as steering:
         committed = store.committed()  # another driver may have been here meanwhile
@@ -218,6 +227,7 @@ def open_executor(
     num_cpus: int | None = None,
     driver: str = "",
     work: Work = execute,
+    admission: Admission | None = None,
 ) -> Executor:
     """Return an executor that has what the grid's cells ask for, for a driver of this name.
 
@@ -228,13 +238,15 @@ def open_executor(
         num_cpus: of the embedded cluster; None for all of this machine's.
         driver: who may ask the jobs to stop.
         work: what a job is.
+        admission: asks the machines of a cluster whether they are alike.
     """
     if kind == "inline":
         check_machine(grid.resources)
         return InlineExecutor(site_of(grid, driver), work)
     from orchestrator.ray_executor import RayExecutor
 
-    return RayExecutor(site_of(grid, driver, address), grid.resources, address, num_cpus, work)
+    site = site_of(grid, driver, address)
+    return RayExecutor(site, grid.resources, address, num_cpus, work, admission)
 
 
 def site_of(grid: Grid, driver: str = "", address: str | None = None) -> Site:
@@ -297,7 +309,9 @@ def take_up(store: Store, grid: Grid, committed: Committed) -> Committed:
 
 
 def git_commit() -> str:
-    """Return the commit of this project's checkout, empty outside one."""
+    """Return the commit of this project's code, as its image or checkout says; else nothing."""
+    if told := os.environ.get(GIT_COMMIT):
+        return told
     place = Path(__file__).resolve().parent
     command = ["git", "-C", str(place), "rev-parse", "HEAD"]
     environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}

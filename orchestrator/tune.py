@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from orchestrator import licence
+from orchestrator.cluster.requirements import admission_of
 from orchestrator.grid import Grid
 from orchestrator.lease import Lease, refuse_if_held
 from orchestrator.preflight import preflight
@@ -54,23 +55,27 @@ def tune(
     left = to_run(findings, retry)
     if not left:
         return findings
-    preflight(grid, plan_of(grid, left))
+    plan = plan_of(grid, left)
+    digests = preflight(grid, plan)
     _check_same_data(grid, findings)
     tell(f"{len(left)} trials of {len(findings)} searches to run")
     from orchestrator.tuner import run_trials
 
+    site = site_of(grid, address=address)
+    ask = None if address is None else admission_of(grid, plan, site.store, digests, tell)
     store.create(grid.suite.name, grid.suite.version)
     with _leased(store, take_over, tell) as lease:
         store.set_aside(store.scan("tuning").damaged)
         run_trials(
             left,
             findings,
-            site_of(grid, address=address),
+            site,
             grid.resources,
             observe=_observer(len(left), tell),
             check=lease.check,
             address=address,
             num_cpus=num_cpus,
+            admission=ask,
         )
     # What counts is not what the workers said but what can be read back.
     return read_findings(grid, store)

@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 # First: it sets what ray reads when it is imported.
 from orchestrator.ray_executor import classify, connect
@@ -33,13 +33,16 @@ from ray import cloudpickle, tune
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialScheduler
 
 from orchestrator.grid_file import Resources
-from orchestrator.nodes import check_feasible
+from orchestrator.nodes import able_nodes, check_feasible
 from orchestrator.retry import GiveUp, cure, decide
 from orchestrator.search import Finding, Search
 from workers.job import Site
 from workers.outcome import ErrorKind
 from workers.store import Store
 from workers.tuning import Trial, run_trial
+
+if TYPE_CHECKING:
+    from orchestrator.cluster.admission import Admission
 
 EPOCH, HELD_OUT, ROW = "epoch", "held_out", "row"
 """What a trial reports: its epoch, its held-out accuracy, and its row as it stands."""
@@ -60,6 +63,7 @@ def run_trials(
     check: Callable[[], None] = lambda: None,
     address: str | None = None,
     num_cpus: int | None = None,
+    admission: Admission | None = None,
 ) -> None:
     """Run trials and record each in the store as it ends.
 
@@ -72,13 +76,17 @@ def run_trials(
         check: is called all the while; the search ends with what it raises.
         address: of a Ray cluster; None for one embedded in this process.
         num_cpus: of the embedded cluster; None for all of this machine's.
+        admission: asks the machines of a cluster whether they are alike.
 
     Raises:
-        UserError: when the cluster cannot be reached, or no node has what a trial asks for.
+        UserError: when the cluster cannot be reached, no node has what a trial asks for, or the
+            nodes must not run trials of one search together.
     """
     connect(address, num_cpus)
     try:
         check_feasible(resources, ray.nodes())
+        if admission is not None:
+            admission.check(able_nodes(resources, ray.nodes()))
         with tempfile.TemporaryDirectory(prefix="rib-tune-") as scratch:
             recorder = Recorder(trials, Store(site.store), observe, check)
             _tuner(trials, findings, site, resources, recorder, scratch).fit()

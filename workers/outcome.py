@@ -13,6 +13,7 @@ class ErrorKind(StrEnum):
     CUDA_OOM = "cuda_oom"
     WORKER_CRASH = "worker_crash"
     NODE_LOST = "node_lost"
+    NODE_UNFIT = "node_unfit"
     PREEMPTED = "preempted"
     DATA = "data"
     DIVERGED = "diverged"

@@ -14,6 +14,7 @@ from typing import NoReturn
 import typer
 
 from orchestrator.cli import (
+    cluster,
     compact,
     data,
     distances,
@@ -24,6 +25,7 @@ from orchestrator.cli import (
     results,
     retry,
     sql,
+    submit,
     tune,
     verify,
 )
@@ -42,6 +44,7 @@ app = typer.Typer(
 )
 app.add_typer(grids.app)
 app.add_typer(retry.app)
+app.add_typer(submit.app)
 app.add_typer(tune.app)
 app.add_typer(distances.app)
 app.add_typer(figures.app)
@@ -52,6 +55,7 @@ app.add_typer(verify.app)
 app.add_typer(compact.app)
 app.add_typer(data.app, name="data")
 app.add_typer(models.app, name="models")
+app.add_typer(cluster.app, name="cluster")
 
 
 def main() -> NoReturn:
@@ -59,6 +63,7 @@ def main() -> NoReturn:
     try:
         app(standalone_mode=True)
     except UserError as error:
+        cluster.show_machines(error)
         for problem in error.problems:
             tell(f"rib: {problem}")
         sys.exit(2)

@@ -324,6 +324,7 @@ def test_a_cluster_that_does_not_answer_is_the_user_s_mistake(
         raise ConnectionError("ray.init could not connect\nmore")
 
     monkeypatch.setattr(ray, "init", refuse)
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "a token to show")
     with pytest.raises(UserError, match=r"no Ray cluster answers at '10\.0\.0\.1:6379': ray\.init"):
         RayExecutor(Site(store="", data_root=""), Resources(), address="10.0.0.1:6379")
 

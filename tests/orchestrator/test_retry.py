@@ -21,6 +21,7 @@ EXPECTED: dict[E, list[float]] = {
     E.CUDA_OOM: [0, 0, 0, 0, 0, 0],
     E.WORKER_CRASH: [0, 0],
     E.NODE_LOST: [1, 2, 4, 8, 16],
+    E.NODE_UNFIT: [1, 2, 4, 8, 16, 32, 60, 60, 60, 60],
     E.STORAGE: [1, 2, 4, 8, 16],
     E.DATA: [],
     E.DIVERGED: [],

@@ -1,0 +1,1 @@
+"""Clusters: starting their nodes, checking them before the first cell, sending them whole runs."""
