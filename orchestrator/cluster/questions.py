@@ -165,25 +165,22 @@ class Probe:
     def __init__(self, uri: str, probe: str) -> None:
         self.storage, self.probe = Storage(uri), probe
         self._made: list[Path] = []
-        self._written: list[str] = []
 
     def __enter__(self) -> Probe:
         if self.storage.is_local:
             place = Path(self.storage.path(""))
             self._made = [p for p in (place, *place.parents) if not p.exists()]
-        self._written.append(probe_name(self.probe, DRIVER))
-        self.storage.write(self._written[0], self.probe.encode())
+        self.storage.write(probe_name(self.probe, DRIVER), self.probe.encode())
         return self
 
     def sees(self, machine: str) -> bool:
         """Whether what a machine says it has written is here."""
-        name = probe_name(self.probe, machine)
-        self._written.append(name)
-        return _appears(self.storage, name, self.probe.encode())
+        return _appears(self.storage, probe_name(self.probe, machine), self.probe.encode())
 
     def __exit__(self, *_: object) -> None:
-        for name in self._written:
-            self.storage.delete(name)
+        for name in self.storage.names("", TEMPORARY):
+            if name.startswith(probe_name(self.probe, "").removesuffix(TEMPORARY)):
+                self.storage.delete(name)
         for folder in self._made:  # the innermost first
             if any(folder.iterdir()):
                 return
