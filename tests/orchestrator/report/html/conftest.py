@@ -72,7 +72,8 @@ def open_page(browser: Browser) -> Iterator[Callable[..., Page]]:
         contexts.append(context)
         tabs.append(Tab(context.new_page()))
         if stopped_clock:
-            tabs[-1].page.clock.install()
+            tabs[-1].page.clock.install(time=0)
+            tabs[-1].page.clock.pause_at(1000)
         return tabs[-1].open(file)
 
     yield open_file
