@@ -13,7 +13,7 @@ from orchestrator.yaml_source import Document, Location
 from workers.errors import Problem, nearest
 from workers.recipe import Recipe
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$")]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$", max_length=128)]
 Keep = Literal["needed", "all", "none"]
 """Which checkpoints stay: see `orchestrator.keep`."""
 SectionT = TypeVar("SectionT", bound=BaseModel)

@@ -15,6 +15,7 @@ from pyarrow import fs
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
 
 from workers.errors import Problem, UserError
+from workers.uris import check_uri
 
 T = TypeVar("T")
 
@@ -53,6 +54,7 @@ class Storage:
     """
 
     def __init__(self, uri: str) -> None:
+        check_uri(uri)
         self.uri = uri
         if "://" in uri:
             try:
@@ -71,7 +73,13 @@ class Storage:
         return self._fs
 
     def path(self, name: str) -> str:
-        """Return where `name` lies on this storage's file system."""
+        """Return where `name` lies on this storage's file system.
+
+        Raises:
+            ValueError: when it would lie anywhere else, whoever made the name.
+        """
+        if "\0" in name or ".." in name.split("/") or name.startswith("/"):
+            raise ValueError(f"the name {name!r} leads out of the store")
         return f"{self._base}/{name}" if name else self._base
 
     def write(self, name: str, data: bytes | pa.Buffer, flush: bool = True) -> None:
