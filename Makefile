@@ -5,7 +5,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: quickstart test lint format bench clean
+.PHONY: quickstart test lint format bench chaos clean
 
 quickstart: $(INSTALLED)
 	$(BIN)/rib run grids/quickstart.yaml
@@ -25,6 +25,9 @@ format: $(INSTALLED)
 
 bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks.overhead
+
+chaos: $(INSTALLED)
+	$(BIN)/python -m tests.chaos --faults 200 --seed 7
 
 clean:
 	rm -rf .venv
