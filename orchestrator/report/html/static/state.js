@@ -73,7 +73,9 @@ function setUpTheme() {
     const next = names[(names.indexOf(current()) + 1) % names.length];
     if (next === "auto") delete root.dataset.theme;
     else root.dataset.theme = next;
-    try { localStorage.setItem("rib-theme", next); } catch { /* then it holds until the page goes */ }
+    try {
+      for (const storage of [sessionStorage, localStorage]) storage.setItem("rib-theme", next);
+    } catch { /* then it holds until the page goes */ }
     label();
   });
   label();
