@@ -13,7 +13,7 @@ from orchestrator.yaml_source import Document, Location, read_yaml
 from workers.errors import Problem, UserError, nearest
 from workers.method_files import MethodFile
 from workers.suites import Suite, adopt, suites
-from workers.suites.declared import SuiteDeclaration
+from workers.suites._declared import SuiteDeclaration
 
 
 def resolve_suite(file: GridFile, document: Document, problems: list[Problem]) -> Suite | None:

@@ -124,17 +124,25 @@ def _numbers(arrays: EntryArrays) -> Floats:
     n = arrays.tuned.shape[1]
     on_id, on_ood = arrays.tuned[:, :, 0], arrays.tuned[:, :, 1:]
     gained = improvement(on_ood, arrays.before[:, 1:])
-    id_mean = on_id.mean(axis=1)
+    id_mean = _row_means(on_id)
     return np.column_stack(
         [
-            gained.mean(axis=1),
+            _row_means(gained),
             gained,
             id_mean,
             arrays.before[:, 0] - id_mean,
-            on_ood.diagonal(axis1=1, axis2=2).mean(axis=1),
-            on_ood[:, off_diagonal(n)].mean(axis=1),
+            _row_means(on_ood.diagonal(axis1=1, axis2=2)),
+            _row_means(on_ood[:, off_diagonal(n)]),
         ]
     )
+
+
+def _row_means(values: Floats) -> Floats:
+    """Average each row, to the same bit whatever other rows there are.
+
+    The order in which numpy adds depends on how an array lies in memory.
+    """
+    return np.asarray(np.ascontiguousarray(values).mean(axis=1))
 
 
 def _spreads(arrays: EntryArrays, strata: Sequence[int], z: float) -> Spreads:

@@ -76,7 +76,7 @@ class Suite:
     make: Callable[[Path], None] | None = None
     """Makes the suite's data below a root, for suites that can be made."""
     declaration: Mapping[str, Any] | None = None
-    """What a user declares it by (`workers.suites.declared`); None for one that is built in."""
+    """What a user declares it by (`workers.suites._declared`); None for one that is built in."""
 
     @cached_property
     def evaluation_sets(self) -> dict[str, DatasetSpec]:
