@@ -19,7 +19,7 @@ from orchestrator.lease import Lease, refuse_if_held
 from orchestrator.plan import Node, Plan, expand
 from orchestrator.preflight import preflight
 from orchestrator.session import Terms, close_stale_attempts, driving
-from orchestrator.sweep import make_data, open_executor, take_up
+from orchestrator.sweep import check_store, make_data, open_executor, take_up
 from workers.cell import Cell, Model
 from workers.distance.run import check_solver, execute_distance
 from workers.distance.settings import METHOD, VERSION
@@ -61,7 +61,7 @@ def measure(
     """
     terms = terms or Terms()
     store = Store(grid.store)
-    store.check(grid.suite.name, grid.suite.version)
+    check_store(store, grid)
     plan = plan_of(grid, _done(store))
     if plan.todo:
         check_solver()

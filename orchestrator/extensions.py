@@ -5,13 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from orchestrator.grid_file import GridFile, validate
 from orchestrator.paths import expand
-from orchestrator.yaml_source import Document, Location, read_yaml
+from orchestrator.yaml_source import Document, Location, parse_yaml, read_yaml
 from workers.errors import Problem, UserError, nearest
 from workers.method_files import MethodFile
+from workers.store import Store
 from workers.suites import Suite, adopt, suites
 from workers.suites._declared import SuiteDeclaration
 
@@ -27,7 +26,7 @@ def resolve_suite(file: GridFile, document: Document, problems: list[Problem]) -
         message = "should be the name of a suite, or a file or mapping that declares one"
         problems.append(Problem(where, message))
         return None
-    if not _is_path(file.suite):
+    if not is_path(file.suite):
         if file.suite not in suites():
             hint = nearest(file.suite, suites())
             problems.append(Problem(where, f"unknown suite {file.suite!r}", hint))
@@ -40,13 +39,18 @@ def resolve_suite(file: GridFile, document: Document, problems: list[Problem]) -
         return None
 
 
+def is_path(name: str) -> bool:
+    """Whether a suite is given by the file that declares it."""
+    return "/" in name or name.endswith((".yaml", ".yml"))
+
+
 def find_suite(name: str) -> Suite:
     """Return a suite by its name, or by the file that declares it.
 
     Raises:
         UserError: with the nearest name, or with every problem in the file.
     """
-    if _is_path(name):
+    if is_path(name):
         return load_suite(Path(name))
     if name not in suites():
         raise UserError([Problem("SUITE", f"unknown suite {name!r}", nearest(name, suites()))])
@@ -92,21 +96,40 @@ def resolve_method_files(
     return tuple(found)
 
 
-def check_unchanged(suite: Suite, stored: str) -> None:
+def stored_declaration(store: Store) -> SuiteDeclaration | None:
+    """Return what declared the suite that a store was filled by; None when it is built in.
+
+    Reading the whole grid would adopt the suite, and need the files of the grid's methods.
+
+    Raises:
+        UserError: with every problem in it.
+    """
+    if not store.storage.exists("grid.yaml"):
+        return None
+    document = parse_yaml(store.read_grid(), f"{store.uri}/grid.yaml")
+    raw = document.value.get("suite")
+    if not isinstance(raw, dict):
+        return None
+    problems: list[Problem] = []
+    declaration = validate(SuiteDeclaration, raw, document, ("suite",), problems)
+    if problems:
+        raise UserError(problems)
+    return declaration
+
+
+def check_unchanged(suite: Suite, before: SuiteDeclaration | None) -> None:
     """Check that a declared suite is what it was when a store was filled. Sets may be added.
 
     Args:
         suite: of the grid that is to be run.
-        stored: the text of the store's grid, empty when it has none.
+        before: what declared the store's, if anything did.
 
     Raises:
         UserError: when its classes or a set have changed and its version has not.
     """
-    was = (yaml.safe_load(stored) or {}).get("suite") if suite.declaration is not None else None
-    if not isinstance(was, dict) or was.get("version") != suite.version:
+    if suite.declaration is None or before is None or before.version != suite.version:
         return
-    now = SuiteDeclaration.model_validate(dict(suite.declaration or {}))
-    before = SuiteDeclaration.model_validate(was)
+    now = SuiteDeclaration.model_validate(dict(suite.declaration))
     sets = {one.name: one for one in (now.id, *now.ood)}
     changed = [
         f"the set {one.name!r}"
@@ -117,10 +140,6 @@ def check_unchanged(suite: Suite, stored: str) -> None:
     if changed:
         what = f"{' and '.join(changed)} changed since the store's rows were made"
         raise UserError([Problem(f"suite {suite.name!r}", what, "raise its version")])
-
-
-def _is_path(name: str) -> bool:
-    return "/" in name or name.endswith((".yaml", ".yml"))
 
 
 def _declared(

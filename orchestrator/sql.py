@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from orchestrator.extensions import stored_declaration
 from workers.errors import Problem, UserError
 from workers.schemas import TABLES
 from workers.store import Store
@@ -187,8 +188,9 @@ def _register(connection: DuckDBPyConnection, store: Store, used: set[str]) -> d
 
 
 def _splits(store: Store) -> pa.Table:
-    """Return the splits of the store's suite; none where this installation does not know it."""
-    suite = suites().get(store.about()["suite"])
+    """Return the splits of the store's suite; none where nothing here says what it is."""
+    declared = stored_declaration(store)
+    suite = suites().get(store.about()["suite"]) if declared is None else declared.suite()
     rows = [
         {"eval_dataset": name, "corruption": corruption, "severity": severity}
         for name, pairs in (suite.splits() if suite else {}).items()

@@ -15,7 +15,7 @@ from orchestrator.compacting import Compacting
 from orchestrator.driver import Driver, Observer, Steering, Summary
 from orchestrator.estimate import Estimates, make_estimates, measured_speeds
 from orchestrator.executor import Executor, InlineExecutor, Work
-from orchestrator.extensions import check_unchanged
+from orchestrator.extensions import check_unchanged, stored_declaration
 from orchestrator.grid import Grid, with_digests
 from orchestrator.grid_file import Resources
 from orchestrator.keep import Keeper, order_of
@@ -62,6 +62,16 @@ class Result:
         return self.summary.ok and not self.plan.todo and not self.complaints
 
 
+def check_store(store: Store, grid: Grid) -> None:
+    """Check that a store, if it is there, is of a grid's suite as the grid has it.
+
+    Raises:
+        UserError: when it cannot hold this grid's rows.
+    """
+    store.check(grid.suite.name, grid.suite.version)
+    check_unchanged(grid.suite, stored_declaration(store))
+
+
 def read_plan(grid: Grid, only: Only | None = None) -> Plan:
     """Plan a grid against what its store holds.
 
@@ -69,7 +79,7 @@ def read_plan(grid: Grid, only: Only | None = None) -> Plan:
         UserError: when the store cannot hold this grid's rows.
     """
     store = Store(grid.store)
-    store.check(grid.suite.name, grid.suite.version)
+    check_store(store, grid)
     return make_plan(grid, store.committed(), only)
 
 
@@ -130,9 +140,7 @@ def run(
     """
     terms = terms or Terms()
     store = Store(grid.store)
-    store.check(grid.suite.name, grid.suite.version)
-    if store.storage.exists("grid.yaml"):
-        check_unchanged(grid.suite, store.read_grid())
+    check_store(store, grid)
     committed = store.committed()
     # Before anything is written; only its data's being made changes what this looks at.
     plan = make_plan(grid, committed, only)

@@ -12,7 +12,7 @@ from orchestrator.grid import Grid
 from orchestrator.lease import Lease, refuse_if_held
 from orchestrator.preflight import preflight
 from orchestrator.search import Finding, findings_of, plan_of, searches_of, to_run
-from orchestrator.sweep import make_data, site_of
+from orchestrator.sweep import check_store, make_data, site_of
 from workers.datasets import read_dataset
 from workers.errors import Problem, UserError
 from workers.store import Store
@@ -44,7 +44,7 @@ def tune(
         LeaseLostError: when another driver has taken this one's place.
     """
     store = Store(grid.store)
-    store.check(grid.suite.name, grid.suite.version)
+    check_store(store, grid)
     findings = read_findings(grid, store)
     left = to_run(findings, retry)
     licence.check_acknowledged(grid, plan_of(grid, left))

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from orchestrator.cluster.facts import PROJECT
+from orchestrator.extensions import is_path
 from orchestrator.grid_file import GridFile, parse_grid_file
 from orchestrator.yaml_source import Document, Location, read_yaml
 from workers.errors import Problem, UserError
@@ -43,6 +44,10 @@ def _homeless(file: GridFile, store: str | None, document: Document) -> list[Pro
     }
     for index, model in enumerate(file.models or ()):
         written["models", index, "weights"] = model.weights
+    if isinstance(file.suite, str) and is_path(file.suite):
+        written["suite",] = file.suite
+    for index, entry in enumerate(file.method_files):
+        written["method_files", index] = entry.path
     places = {document.where(key): path for key, path in written.items() if path is not None}
     if store is None:
         places[document.where(("store",))] = file.store or f"runs/{file.name}"

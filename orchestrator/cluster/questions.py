@@ -17,7 +17,7 @@ from workers.datasets import read_dataset
 from workers.errors import DataError, UserError
 from workers.paths import place_here
 from workers.storage import TEMPORARY, Storage, StorageError
-from workers.suites import suites
+from workers.suites import Suite
 
 LOOK_S = 5.0
 """How long what another machine wrote may take to show."""
@@ -27,7 +27,7 @@ LOOK_S = 5.0
 class Question:
     """What a machine is asked."""
 
-    suite: str
+    suite: Suite
     accept_images: Mapping[str, int]
     data_root: str
     """As each machine fills it in."""
@@ -80,7 +80,7 @@ def read_datasets(question: Question) -> tuple[dict[str, str], list[str]]:
         return digests, [problem.message for problem in error.problems]
     if not root.is_dir():
         return digests, [f"there is no folder {root}"]
-    suite = suites()[question.suite].with_images(question.accept_images)
+    suite = question.suite.with_images(question.accept_images)
     faults = []
     for name in question.datasets:
         try:

@@ -39,7 +39,7 @@ def admission_of(
     names = {plan.nodes[cell_id].cell.model.name for cell_id in plan.todo}
     models = tuple(model for model in grid.models if model.name in names)
     question = Question(
-        suite=grid.suite.name,
+        suite=grid.suite,
         accept_images=dict(grid.accept_images),
         data_root=grid.data_on_nodes,
         datasets=tuple(sorted(digests)),

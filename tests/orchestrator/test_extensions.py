@@ -5,11 +5,16 @@ from pathlib import Path
 import pytest
 import yaml
 
-from orchestrator.extensions import check_unchanged, find_suite, load_suite
+from orchestrator.distances import measure
+from orchestrator.extensions import check_unchanged, find_suite, load_suite, stored_declaration
 from orchestrator.grid import load_grid, load_stored_grid
+from orchestrator.sql import query
+from orchestrator.sweep import check_store, read_plan, run
+from tests.cells import row
 from workers.errors import UserError
 from workers.method_files import MethodFile
 from workers.methods import Method, methods
+from workers.store import Store
 from workers.suites import suites
 
 METHOD = """
@@ -139,16 +144,58 @@ def test_a_grid_holds_its_suite(tmp_path: Path) -> None:
 
 def test_a_changed_suite_needs_another_version(tmp_path: Path) -> None:
     (tmp_path / "now").mkdir()
-    before = load_grid(grid_file(tmp_path, str(declare(tmp_path, "moving")))).to_yaml()
-    was = yaml.safe_load(before)
+    ood = [{"name": "new"}, {"name": "one"}, {"name": "two"}]
+    grid = load_grid(grid_file(tmp_path, str(declare(tmp_path, "moving", ood=ood))))
+    store = Store(grid.store)
+    check_store(store, grid)
+    store.create(grid.suite.name, grid.suite.version)
+    check_store(store, grid)
+    store.write_grid(grid.to_yaml())
+    check_store(store, grid)
+    was = yaml.safe_load(grid.to_yaml())
+    was["suite"]["ood"] = was["suite"]["ood"][1:]
+    store.write_grid(yaml.safe_dump(was))
+    check_store(store, grid)  # the new one has been added
     was["suite"]["classes"] = ["x", "y", "w"]
     was["suite"]["ood"][1]["images"] = 3
-    suite = suites()["moving"]
-    check_unchanged(suite, before)
-    with pytest.raises(UserError, match="the set 'two' and the classes changed"):
-        check_unchanged(suite, yaml.safe_dump(was))
+    store.write_grid(yaml.safe_dump(was))
+    for look in (read_plan, measure, run):
+        with pytest.raises(UserError, match="the set 'two' and the classes changed"):
+            look(grid)
     was["suite"]["version"] = "0"
-    check_unchanged(suite, yaml.safe_dump(was))
+    store.write_grid(yaml.safe_dump(was))
+    check_unchanged(grid.suite, stored_declaration(store))
+
+
+def test_sql_knows_a_stores_own_suite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a file of it, and though this process has never heard of it."""
+    ood = [
+        {"name": "one"},
+        {"name": "c", "layout": "corruption_folders", "corruptions": ["fog"], "severities": [1, 3]},
+    ]
+    grid = load_grid(grid_file(tmp_path, str(declare(tmp_path, "asked", ood=ood))))
+    store = Store(grid.store)
+    store.create(grid.suite.name, grid.suite.version)
+    store.write_grid(grid.to_yaml())
+    splits = {
+        "val": [(None, None, 3)],
+        "one": [(None, None, 1)],
+        "c": [("fog", 1, 4), ("fog", 3, 1)],
+    }
+    for name, counted in splits.items():
+        rows = [
+            row("cell", name, corruption=corruption, severity=severity, n_correct=n)
+            for corruption, severity, n in counted
+        ]
+        store.commit_accuracy("cell", name, rows)
+    monkeypatch.setattr("workers.suites._ADOPTED", {})
+    assert "asked" not in suites()
+    found = query(store, "select eval_dataset, accuracy from accuracies").table.to_pylist()
+    assert {one["eval_dataset"]: one["accuracy"] for one in found} == {
+        "val": 75.0,
+        "one": 25.0,
+        "c": (100.0 + 25.0) / 2,
+    }
 
 
 def test_one_process_knows_one_suite_of_a_name(tmp_path: Path) -> None:

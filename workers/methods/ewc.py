@@ -42,6 +42,7 @@ class EWC(FineTuning):
     """Minimises cross-entropy + strength * sum F (theta - theta0)^2."""
 
     name: ClassVar[str] = "ewc"
+    version: ClassVar[int] = 2
     Config: ClassVar[type[MethodConfig]] = EWCConfig
     config: EWCConfig
 

@@ -33,6 +33,7 @@ class FeatureDistill(FineTuning):
     """Minimises cross-entropy + strength * the mean squared change of features."""
 
     name: ClassVar[str] = "feature-distill"
+    version: ClassVar[int] = 2
     Config: ClassVar[type[MethodConfig]] = FeatureDistillConfig
     shares: ClassVar[str | None] = "features"
     config: FeatureDistillConfig

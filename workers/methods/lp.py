@@ -35,6 +35,7 @@ class LinearProbe(FineTuning):
     """Minimises the cross-entropy over the classifier's weights alone."""
 
     name: ClassVar[str] = "lp"
+    version: ClassVar[int] = 2
     Config: ClassVar[type[MethodConfig]] = LinearProbeConfig
     shares: ClassVar[str | None] = "features"
     relative_cost: ClassVar[float] = 0.05  # the backbone runs once, not forward and back each epoch

@@ -38,6 +38,7 @@ class LwF(FineTuning):
     """Minimises cross-entropy + alpha * KL to the pre-trained model's predictions."""
 
     name: ClassVar[str] = "lwf"
+    version: ClassVar[int] = 2
     Config: ClassVar[type[MethodConfig]] = LwFConfig
     shares: ClassVar[str | None] = "logits"
     config: LwFConfig

@@ -38,9 +38,9 @@ def test_places_that_mean_something_elsewhere(tmp_path: Path, root: str, store: 
 def test_paths_that_are_relative_to_this_machine_are_refused(tmp_path: Path) -> None:
     path = grid(tmp_path, "data", "store: runs/x")
     path.write_text(
-        path.read_text().replace(
-            "[resnet_digits]", "[{name: m, architecture: resnet18, weights: w.safetensors}]"
-        )
+        path.read_text()
+        .replace("[resnet_digits]", "[{name: m, architecture: resnet18, weights: w.safetensors}]")
+        .replace("suite: digits-rib", "suite: mine.yaml\nmethod_files: [own.py, /ours/own.py]")
     )
     with pytest.raises(UserError) as caught:
         read_for_elsewhere(path, None)
@@ -48,6 +48,8 @@ def test_paths_that_are_relative_to_this_machine_are_refused(tmp_path: Path) -> 
     assert [line.split(" is relative")[0].split(": ", 1)[1] for line in said] == [
         "data_root: 'data'",
         "models[0].weights: 'w.safetensors'",
+        "suite: 'mine.yaml'",
+        "method_files[0]: 'own.py'",
         "store: 'runs/x'",
     ]
 

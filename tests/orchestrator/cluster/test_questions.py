@@ -21,7 +21,7 @@ def question(digits_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("RIB_DATA", str(digits_root))
     monkeypatch.setattr(questions, "LOOK_S", 0.3)
     model = embedded_model("resnet_digits", digits_root)
-    return Question(SUITE.name, {}, "${RIB_DATA}", ("a", "v2"), (model,), str(tmp_path / "store"))
+    return Question(SUITE, {}, "${RIB_DATA}", ("a", "v2"), (model,), str(tmp_path / "store"))
 
 
 def test_digests_are_those_of_the_data_and_the_file(question: Question, digits_root: Path) -> None:
@@ -35,6 +35,11 @@ def test_digests_are_those_of_the_data_and_the_file(question: Question, digits_r
     assert found.data_faults == found.weight_faults == ()
     assert found.store_fault == ""
     assert found.gpus is None
+
+
+def test_a_suite_of_the_user_s_own_need_not_be_known_here(question: Question) -> None:
+    own = replace(SUITE, name="declared-elsewhere")
+    assert answer(replace(question, suite=own), "node").datasets.keys() == {"a", "v2"}
 
 
 def test_an_unset_variable_is_named(question: Question, monkeypatch: pytest.MonkeyPatch) -> None:
