@@ -1,7 +1,7 @@
 """Accuracies from the store's counts.
 
-The frame that `orchestrator.reduce` ranks, with one row per value (`orchestrator.accuracy_tables`
-reads the same from a published table):
+The frame that `orchestrator.leaderboard` ranks, with one row per value; `accuracy_tables` reads the
+same from a published table:
 
 - `model`: label of the pre-trained model
 - `method`: how it was fine-tuned; `pretrained` is the baseline

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import special, stats
 
+from orchestrator.statistics import CONFIDENCE
+
 MIN_POINTS = 4
 """With three points the intervals are the whole line."""
-
-CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True)

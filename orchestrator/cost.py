@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from orchestrator.estimate import SECONDS_PER_HOUR
 from orchestrator.grid_file import Resources
 from orchestrator.status import FAILED
 from workers.cell import Cell
 
-SECONDS_PER_HOUR = 3600.0
 COLUMNS = ["method", "cells", "tries", "hours", "hours_lost", "peak_memory_bytes"]
 
 

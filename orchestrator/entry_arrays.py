@@ -1,4 +1,4 @@
-"""Accuracies as arrays: what the formulas of `orchestrator.reduce` are computed on.
+"""Accuracies as arrays: what the formulas of `orchestrator.reduce` take.
 
 An entry is a model, a method and a seed. With n OOD sets, arrays of fine-tuned models have an axis
 of n downstream sets and one of 1 + n evaluation sets, the ID set first.
@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 
 from orchestrator.accuracies import BASELINE, IMAGES, unique_rows
 from orchestrator.set_names import SetNames
-
-Floats = NDArray[np.float64]
+from orchestrator.statistics import Floats
 
 ENTRY = ["model", "method", "seed"]
 
@@ -66,24 +65,6 @@ def arrange(
     return EntryArrays(entries, tuned, tuned_images, before, before_images)
 
 
-def run_lengths(starts: NDArray[np.int64], n: int) -> NDArray[np.int64]:
-    """Return the lengths of runs that begin at `starts`, the last of which ends at n."""
-    return np.diff(np.append(starts, n))
-
-
-def over_seeds(values: Floats, starts: NDArray[np.int64]) -> tuple[Floats, Floats]:
-    """Return the mean and the sample standard deviation of (E, ...) values over seeds: (G, ...)."""
-    if not len(starts):
-        return values, values
-    sizes = run_lengths(starts, len(values))
-    by_group = sizes.reshape(-1, *[1] * (values.ndim - 1))
-    means = np.add.reduceat(values, starts) / by_group
-    squares = np.add.reduceat((values - np.repeat(means, sizes, axis=0)) ** 2, starts)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        deviations = np.sqrt(squares / (by_group - 1))
-    return means, np.where(by_group > 1, deviations, np.nan)
-
-
 def list_entries(accuracies: pd.DataFrame, expected: pd.DataFrame | None = None) -> pd.DataFrame:
     """List the distinct model, method and seed of everything but the baselines, sorted."""
     listed = accuracies if expected is None else expected
@@ -117,29 +98,6 @@ def baselines(accuracies: pd.DataFrame, sets: SetNames, models: pd.Index) -> tup
     percents, images = _spread_out(rows, place, len(names), sets, ["model"])
     at = names.get_indexer(models)
     return percents[at], images[at]
-
-
-def improvement(tuned: Floats, before: Floats) -> Floats:
-    """RI of (..., n, n) percents after fine-tuning over (..., n) before it: (..., n) points."""
-    n = before.shape[-1]
-    gained = tuned - before[..., np.newaxis, :]
-    return np.asarray(np.where(np.eye(n, dtype=bool), 0.0, gained).sum(axis=-1) / (n - 1))
-
-
-def off_diagonal(n: int) -> NDArray[np.bool_]:
-    """Tell the values that RI is made of, (n, n): all but those on a model's own downstream set."""
-    return ~np.eye(n, dtype=bool)
-
-
-def missing_before(before: Floats, sets: SetNames) -> list[str]:
-    """Name the holes in (n) percents before fine-tuning."""
-    return [f"{BASELINE} -> {sets.ood[j]}" for j in np.flatnonzero(np.isnan(before))]
-
-
-def missing_tuned(tuned: Floats, sets: SetNames) -> list[str]:
-    """Name the holes off the diagonal of (n, n) percents after fine-tuning."""
-    holes = np.argwhere(np.isnan(tuned) & off_diagonal(len(sets.ood)))
-    return [f"{sets.ood[i]} -> {sets.ood[j]}" for i, j in holes]
 
 
 def _position(rows: pd.DataFrame, entries: pd.DataFrame, key: list[str]) -> NDArray[np.int64]:

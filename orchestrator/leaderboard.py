@@ -16,10 +16,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from orchestrator import ranks
-from orchestrator.entry_arrays import (
-    EntryArrays,
-    Floats,
-    arrange,
+from orchestrator.entry_arrays import EntryArrays, arrange
+from orchestrator.paired import PairedEntry, not_of_these_rows
+from orchestrator.reduce import (
     improvement,
     missing_before,
     missing_tuned,
@@ -27,9 +26,8 @@ from orchestrator.entry_arrays import (
     over_seeds,
     run_lengths,
 )
-from orchestrator.paired import PairedEntry, not_of_these_rows
 from orchestrator.set_names import SetNames, strata_of
-from orchestrator.statistics import Spread, critical_value, spread_of_sum
+from orchestrator.statistics import Floats, Spread, critical_value, spread_of_sum
 
 Paired = Mapping[tuple[str, str], PairedEntry]
 """Model and method -> what their predictions say."""

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from orchestrator.entry_arrays import Floats, arrange, missing_before, missing_tuned, over_seeds
+from orchestrator.entry_arrays import arrange
+from orchestrator.reduce import missing_before, missing_tuned, over_seeds
 from orchestrator.set_names import SetNames
-from orchestrator.statistics import critical_value, wilson
+from orchestrator.statistics import Floats, critical_value, wilson
 
 
 @dataclass(frozen=True)

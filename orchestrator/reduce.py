@@ -8,136 +8,56 @@ on OOD set j after fine-tuning on OOD set i, A_pre^(j) that of the model as it c
 in points. (The paper's poster prints mRI without the 1/n; its figures show that the mean is meant.)
 The diagonal A_i^(i) and the accuracy on the ID set are shown beside them and enter neither.
 
-`orchestrator.accuracies` makes the frame of accuracies that everything here takes, and
-`orchestrator.leaderboard` ranks it; what others need of both can be imported from here.
+What is computed here are numpy arrays, as `orchestrator.entry_arrays` arranges them; see there for
+their axes. `orchestrator.leaderboard` and `orchestrator.matrix` make frames of them.
 """
 
 from __future__ import annotations
 
 import numpy as np
-import pandas as pd
+from numpy.typing import NDArray
 
-from orchestrator.accuracies import (
-    ACCURACY_COLUMNS,
-    BASELINE,
-    ConflictingRows,
-    Splits,
-    accuracies_from_rows,
-)
-from orchestrator.accuracy_tables import read_accuracies
-from orchestrator.entry_arrays import (
-    ENTRY,
-    Floats,
-    baselines,
-    fine_tuned,
-    improvement,
-    list_entries,
-    missing_before,
-    missing_tuned,
-)
-from orchestrator.leaderboard import leaderboard
-from orchestrator.set_names import IMAGENET_RIB, SetNames, infer_sets
-
-__all__ = [
-    "ACCURACY_COLUMNS",
-    "BASELINE",
-    "IMAGENET_RIB",
-    "ConflictingRows",
-    "SetNames",
-    "Splits",
-    "accuracies_from_rows",
-    "accuracy_matrix",
-    "baseline_row",
-    "infer_sets",
-    "leaderboard",
-    "mean_robustness_improvement",
-    "missing_from_matrix",
-    "read_accuracies",
-    "robustness_improvement",
-]
+from orchestrator.accuracies import BASELINE
+from orchestrator.set_names import SetNames
+from orchestrator.statistics import Floats
 
 
-def accuracy_matrix(
-    accuracies: pd.DataFrame,
-    sets: SetNames,
-    model: str,
-    method: str,
-    seed: int | None = None,
-    *,
-    expected: pd.DataFrame | None = None,
-) -> pd.DataFrame:
-    """Arrange the accuracies of one model and method.
-
-    Args:
-        accuracies: the frame of accuracies.
-        sets: the suite's names.
-        model: the entry's model.
-        method: the entry's method.
-        seed: one seed; by default the mean over all, where every seed has the value.
-        expected: the entries that should exist, as for `leaderboard`.
-
-    Returns:
-        (n, 1 + n) percents: a row per downstream set, a column per set, the ID set first; NaN
-        where a value is missing.
-
-    Raises:
-        KeyError: there is no entry of this model and method.
-        ConflictingRows: a key has two values.
-    """
-    entries = list_entries(accuracies, expected)
-    entries = entries[(entries["model"] == model) & (entries["method"] == method)]
-    if entries.empty:
-        raise KeyError(f"no entry of model {model!r} and method {method!r}")
-    if seed is not None:
-        entries = pd.DataFrame([(model, method, seed)], columns=ENTRY)
-    percents, _ = fine_tuned(accuracies, sets, entries)
-    return pd.DataFrame(
-        percents.mean(axis=0),
-        index=pd.Index(sets.ood, name="downstream"),
-        columns=pd.Index(sets.names, name="eval_dataset"),
-    )
+def improvement(tuned: Floats, before: Floats) -> Floats:
+    """RI of (..., n, n) percents after fine-tuning over (..., n) before it: (..., n) points."""
+    n = before.shape[-1]
+    gained = tuned - before[..., np.newaxis, :]
+    return np.asarray(np.where(np.eye(n, dtype=bool), 0.0, gained).sum(axis=-1) / (n - 1))
 
 
-def baseline_row(accuracies: pd.DataFrame, sets: SetNames, model: str) -> pd.Series[float]:
-    """Return the 1 + n percents of the model as it came; NaN where a value is missing.
-
-    Raises:
-        ConflictingRows: the baseline has two values on one set.
-    """
-    values, _ = baselines(accuracies, sets, pd.Index([model]))
-    return pd.Series(values[0], index=pd.Index(sets.names, name="eval_dataset"), name=BASELINE)
+def off_diagonal(n: int) -> NDArray[np.bool_]:
+    """Tell the values that RI is made of, (n, n): all but those on a model's own downstream set."""
+    return ~np.eye(n, dtype=bool)
 
 
-def robustness_improvement(
-    matrix: pd.DataFrame, baseline: pd.Series[float], sets: SetNames
-) -> pd.Series[float]:
-    """RI_i of each downstream set i, in points; NaN where one of its 2 (n-1) values is missing.
-
-    Args:
-        matrix: percents, as from `accuracy_matrix`.
-        baseline: percents, as from `baseline_row`.
-        sets: the suite's names.
-    """
-    gained = improvement(*_ood_values(matrix, baseline, sets))
-    return pd.Series(gained, pd.Index(sets.ood, name="downstream"), name="RI")
-
-
-def mean_robustness_improvement(by_set: pd.Series[float], sets: SetNames) -> float:
-    """Average RI over the downstream sets, in points; NaN unless all n are there."""
-    return float(np.mean(np.asarray(by_set.reindex(list(sets.ood)), dtype=np.float64)))
+def over_seeds(values: Floats, starts: NDArray[np.int64]) -> tuple[Floats, Floats]:
+    """Return the mean and the sample standard deviation of (E, ...) values over seeds: (G, ...)."""
+    if not len(starts):
+        return values, values
+    sizes = run_lengths(starts, len(values))
+    by_group = sizes.reshape(-1, *[1] * (values.ndim - 1))
+    means = np.add.reduceat(values, starts) / by_group
+    squares = np.add.reduceat((values - np.repeat(means, sizes, axis=0)) ** 2, starts)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        deviations = np.sqrt(squares / (by_group - 1))
+    return means, np.where(by_group > 1, deviations, np.nan)
 
 
-def missing_from_matrix(
-    matrix: pd.DataFrame, baseline: pd.Series[float], sets: SetNames
-) -> list[str]:
-    """Name the values that RI needs and that are not there, as "downstream -> evaluation set"."""
-    tuned, before = _ood_values(matrix, baseline, sets)
-    return [*missing_before(before, sets), *missing_tuned(tuned, sets)]
+def run_lengths(starts: NDArray[np.int64], n: int) -> NDArray[np.int64]:
+    """Return the lengths of runs that begin at `starts`, the last of which ends at n."""
+    return np.diff(np.append(starts, n))
 
 
-def _ood_values(
-    matrix: pd.DataFrame, baseline: pd.Series[float], sets: SetNames
-) -> tuple[Floats, Floats]:
-    ood = list(sets.ood)
-    tuned = np.asarray(matrix.reindex(index=ood, columns=ood), dtype=np.float64)
-    return tuned, np.asarray(baseline.reindex(ood), dtype=np.float64)
+def missing_before(before: Floats, sets: SetNames) -> list[str]:
+    """Name the holes in (n) percents before fine-tuning."""
+    return [f"{BASELINE} -> {sets.ood[j]}" for j in np.flatnonzero(np.isnan(before))]
+
+
+def missing_tuned(tuned: Floats, sets: SetNames) -> list[str]:
+    """Name the holes off the diagonal of (n, n) percents after fine-tuning."""
+    holes = np.argwhere(np.isnan(tuned) & off_diagonal(len(sets.ood)))
+    return [f"{sets.ood[i]} -> {sets.ood[j]}" for i, j in holes]

@@ -13,7 +13,7 @@ from orchestrator.correlation import Correlation
 from orchestrator.cost import Cost, cost_of
 from orchestrator.distance_points import correlations, points_of
 from orchestrator.distances import read_distances
-from orchestrator.entry_arrays import Floats, baselines
+from orchestrator.entry_arrays import baselines
 from orchestrator.grid import Grid
 from orchestrator.histories import training_curves
 from orchestrator.lease import Current, current_driver
@@ -21,6 +21,7 @@ from orchestrator.matrix import Matrix, matrices
 from orchestrator.origin import ACCURACY_COLUMNS, Origin, origin_of
 from orchestrator.plan import make_plan
 from orchestrator.results import Results, labelled, read_results, stored_grid
+from orchestrator.statistics import Floats
 from orchestrator.status import cell_states
 from workers.store import Store
 

@@ -71,7 +71,7 @@ class Results:
 
     def leaderboard(self) -> pd.DataFrame:
         """Rank every model and method; see `orchestrator.leaderboard.leaderboard`."""
-        return self._board
+        return self._board.copy()
 
     @cached_property
     def _board(self) -> pd.DataFrame:

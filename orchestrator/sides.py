@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from orchestrator.accuracies import BASELINE
-from orchestrator.entry_arrays import Floats, arrange
+from orchestrator.entry_arrays import arrange
 from orchestrator.paired import Predictions, SetImages, ri_scores
 from orchestrator.results import Results
 from orchestrator.set_names import SetNames, strata_of
-from orchestrator.statistics import Spread, spread_of_sum
+from orchestrator.statistics import Floats, Spread, spread_of_sum
 
 Name = tuple[str, str]
 """Model and method."""

@@ -48,6 +48,10 @@ class MethodFile:
     def digest(self) -> str:
         return f"sha256:{hashlib.sha256(self.text.encode()).hexdigest()}"
 
+    @property
+    def module_name(self) -> str:
+        return PREFIX + self.digest.removeprefix("sha256:")[:16]
+
     def adopt(self) -> None:
         """Let this process know the file's methods; a changed file's take its old ones' place.
 
@@ -69,18 +73,20 @@ class MethodFile:
         except BaseException:
             Method.registered.clear()
             Method.registered.update(before)
+            sys.modules.pop(self.module_name, None)
             raise
         _ADOPTED[self.digest] = found
 
     def _run(self) -> ModuleType:
         """Run the file as a module of its own."""
-        name = PREFIX + self.digest.removeprefix("sha256:")[:16]
-        spec = importlib.util.spec_from_loader(name, _Loader(self), origin=self.path)
+        name = self.module_name
+        loader = _Loader(self)
+        spec = importlib.util.spec_from_loader(name, loader, origin=self.path)
         assert spec is not None, f"{name} is a name of a module"
         module = importlib.util.module_from_spec(spec)
         sys.modules[name] = module  # pydantic looks its types up there
         try:
-            _Loader(self).exec_module(module)
+            loader.exec_module(module)
         except UserError:
             raise
         except SyntaxError as error:

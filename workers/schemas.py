@@ -10,6 +10,15 @@ SCHEMA_VERSION = 2
 _string, _int, _float, _time = pa.string(), pa.int64(), pa.float64(), pa.timestamp("us", tz="UTC")
 _bool = pa.bool_()
 
+_CODE = [
+    ("torch_version", _string),
+    ("timm_version", _string),
+    ("ray_version", _string),
+    ("rib_version", _string),
+    ("git_commit", _string),
+]
+"""What made a row."""
+
 ACCURACY = pa.schema(
     [
         # What was measured: one row per cell, epoch and evaluation split.
@@ -39,11 +48,7 @@ ACCURACY = pa.schema(
         ("weights_digest", _string),
         ("precision", _string),
         ("device", _string),
-        ("torch_version", _string),
-        ("timm_version", _string),
-        ("ray_version", _string),
-        ("rib_version", _string),
-        ("git_commit", _string),
+        *_CODE,
         ("attempt", _int),
         ("started_at", _time),
         ("finished_at", _time),
@@ -140,11 +145,7 @@ TUNING = pa.schema(
         ("host", _string),
         ("gpu", _string),
         ("device", _string),
-        ("torch_version", _string),
-        ("timm_version", _string),
-        ("ray_version", _string),
-        ("rib_version", _string),
-        ("git_commit", _string),
+        *_CODE,
         ("started_at", _time),
         ("finished_at", _time),
     ]
@@ -192,11 +193,7 @@ DISTANCES = pa.schema(
         ("solver", _string),
         ("device", _string),
         ("host", _string),
-        ("torch_version", _string),
-        ("timm_version", _string),
-        ("ray_version", _string),
-        ("rib_version", _string),
-        ("git_commit", _string),
+        *_CODE,
         ("attempt", _int),
         ("started_at", _time),
         ("finished_at", _time),

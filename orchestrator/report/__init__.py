@@ -1,1 +1,1 @@
-"""Tables, figures and pages of what `orchestrator.reduce` computed; computes nothing."""
+"""Tables, figures and pages of what was computed; computes nothing."""

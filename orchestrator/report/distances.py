@@ -13,8 +13,7 @@ from rich.text import Text
 from orchestrator.contamination import MARK
 from orchestrator.correlation import Coefficient
 from orchestrator.distance_points import EntryCorrelation
-
-DASH = "—"
+from orchestrator.report.numbers import DASH
 
 
 def distances_table(frame: pd.DataFrame, title: str, from_reference: Sequence[str]) -> Table:

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from orchestrator.leaderboard import number_columns
 from orchestrator.matrix import Matrix
-from orchestrator.reduce import SetNames
 from orchestrator.remarks import Remarks
 from orchestrator.report.numbers import DASH, deviation, half_width, percent, points, rank_range
 from orchestrator.report.tables import (
@@ -25,6 +24,7 @@ from orchestrator.report.tables import (
     short_names,
     write_number,
 )
+from orchestrator.set_names import SetNames
 
 PREAMBLE = "% \\usepackage{booktabs} \\usepackage{xcolor}"
 MISSING = "n/a"

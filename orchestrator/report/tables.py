@@ -17,9 +17,9 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
+from orchestrator.accuracies import BASELINE
 from orchestrator.leaderboard import number_columns
 from orchestrator.matrix import Matrix
-from orchestrator.reduce import BASELINE, SetNames
 from orchestrator.remarks import Remarks
 from orchestrator.report.numbers import (
     deviation,
@@ -29,6 +29,7 @@ from orchestrator.report.numbers import (
     points,
     rank_range,
 )
+from orchestrator.set_names import SetNames
 
 NO_REMARKS = Remarks()
 _NAMED_HOLES = 3

@@ -11,9 +11,9 @@ import pandas as pd
 import pytest
 
 from orchestrator.contamination import MARK, Contamination
-from orchestrator.reduce import IMAGENET_RIB
 from orchestrator.remarks import Remarks
 from orchestrator.report import frames, tables
+from orchestrator.set_names import IMAGENET_RIB
 from tests.orchestrator.rib import rib
 from tests.orchestrator.test_tables import POSTER, lines, matrix_of, squeezed
 from workers.suites import DatasetSpec, suites
@@ -68,7 +68,7 @@ def test_a_suite_without_derived_sets_has_nothing_to_say() -> None:
 
 @pytest.fixture(scope="module")
 def poster() -> pd.DataFrame:
-    from orchestrator.reduce import read_accuracies
+    from orchestrator.accuracy_tables import read_accuracies
 
     return read_accuracies(POSTER)
 
@@ -106,7 +106,7 @@ def test_the_matrix_of_a_terminal_has_the_same_marks(poster: pd.DataFrame) -> No
 
 
 def test_the_marked_columns_of_a_leaderboard(poster: pd.DataFrame) -> None:
-    from orchestrator.reduce import leaderboard
+    from orchestrator.leaderboard import leaderboard
 
     board = leaderboard(poster, IMAGENET_RIB)
     header = tables.leaderboard_markdown(board, IMAGENET_RIB, REMARKS).split("\n")[0]
@@ -120,7 +120,7 @@ def test_the_marked_columns_of_a_leaderboard(poster: pd.DataFrame) -> None:
 
 
 def test_programs_are_told_which_cells_are_contaminated(poster: pd.DataFrame) -> None:
-    from orchestrator.reduce import leaderboard
+    from orchestrator.leaderboard import leaderboard
 
     board = frames.leaderboard_frame(leaderboard(poster, IMAGENET_RIB), REMARKS)
     for row in csv.DictReader(io.StringIO(frames.to_csv(board))):

@@ -1,5 +1,6 @@
 """Suites and methods of a user's own: what is wrong with them is said, what they were is kept."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -250,8 +251,9 @@ def test_what_is_wrong_with_a_file_of_methods_is_said(
     source = tmp_path / "own.py"
     if text is not None:
         source.write_text(text)
-    before = methods()
+    before, modules = methods(), set(sys.modules)
     with pytest.raises(UserError) as caught:
         load_grid(grid_file(tmp_path, "imagenet-rib", method_files=[str(source)]))
     assert says in str(caught.value)
     assert methods() == before
+    assert modules == set(sys.modules)

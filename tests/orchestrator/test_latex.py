@@ -10,12 +10,13 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from orchestrator.accuracy_tables import read_accuracies
 from orchestrator.contamination import Contamination
 from orchestrator.leaderboard import leaderboard
 from orchestrator.matrix import Matrix, matrices
-from orchestrator.reduce import IMAGENET_RIB, read_accuracies
 from orchestrator.remarks import Remarks
 from orchestrator.report.latex import escape, leaderboard_latex, matrices_latex
+from orchestrator.set_names import IMAGENET_RIB
 from tests.orchestrator.answers import SETS, world
 from tests.orchestrator.test_tables import POSTER, SOUP
 from workers.suites import suites

@@ -16,7 +16,7 @@ from orchestrator.accuracies import ACCURACY_COLUMNS, IMAGES
 from orchestrator.leaderboard import leaderboard, number_columns
 from orchestrator.matrix import matrices
 from orchestrator.ranks import certainly_better_paired, rank_ranges
-from orchestrator.set_names import SetNames
+from orchestrator.set_names import IMAGENET_RIB, SetNames
 
 SETS = SetNames("id", ("a", "b", "c"))
 SIZES = {"id": 500, "a": 200, "b": 1000, "c": 400}
@@ -258,6 +258,30 @@ def test_rank_ranges_of_who_is_better():
     low, high = rank_ranges(better)
     assert low.tolist() == [1, 1, 2, 3]
     assert high.tolist() == [2, 3, 4, 4]
+
+
+def test_other_entries_change_no_bit_of_a_number():
+    generator = np.random.default_rng(12)
+
+    def of(model: str, method: str, seed: int, downstream: str | None) -> list[tuple[object, ...]]:
+        return [
+            (model, method, seed, downstream, name, generator.uniform(0, 100))
+            for name in IMAGENET_RIB.names
+        ]
+
+    for n_others in range(6):
+        mine = of("m", "pretrained", 0, None)
+        mine += [row for i in IMAGENET_RIB.ood for row in of("m", "x", 0, i)]
+        others = [
+            row for n in range(n_others) for i in IMAGENET_RIB.ood for row in of("m", f"a{n}", 0, i)
+        ]
+        alone, beside = (
+            leaderboard(pd.DataFrame(rows, columns=ACCURACY_COLUMNS), IMAGENET_RIB)
+            .set_index("method")
+            .loc["x", number_columns(IMAGENET_RIB)]
+            for rows in (mine, others + mine)
+        )
+        assert alone.tolist() == beside.tolist()
 
 
 # Matrices

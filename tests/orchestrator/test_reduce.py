@@ -5,30 +5,20 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator.leaderboard import number_columns
-from orchestrator.reduce import (
-    ACCURACY_COLUMNS,
-    IMAGENET_RIB,
-    ConflictingRows,
-    SetNames,
-    accuracy_matrix,
-    baseline_row,
-    infer_sets,
-    leaderboard,
-    mean_robustness_improvement,
-    missing_from_matrix,
-    read_accuracies,
-    robustness_improvement,
-)
-from workers.errors import UserError
+from orchestrator.accuracies import ACCURACY_COLUMNS, ConflictingRows
+from orchestrator.accuracy_tables import read_accuracies
+from orchestrator.leaderboard import leaderboard, number_columns
+from orchestrator.matrix import Matrix, matrices
+from orchestrator.reduce import improvement
+from orchestrator.set_names import IMAGENET_RIB, SetNames
 
 POSTER = Path(__file__).parents[1] / "data" / "poster_vit_b16_augreg_in1k.csv"
-MODEL = POSTER.stem
 SOUP = "soup-pretrained-ft-ewc-lwf"
 GOLDEN = {
     "ft": ([3.9857, -2.9714, 3.8714, 5.4000, -2.6714, 1.6000, 1.5000, 6.9714], 2.2107),
@@ -44,6 +34,14 @@ def poster() -> pd.DataFrame:
 
 def frame(*rows: tuple[object, ...]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=ACCURACY_COLUMNS)
+
+
+def matrix_of(
+    accuracies: pd.DataFrame, sets: SetNames, method: str, expected: pd.DataFrame | None = None
+) -> Matrix:
+    board = leaderboard(accuracies, sets, expected)
+    (found,) = (m for m in matrices(accuracies, sets, board, expected) if m.method == method)
+    return found
 
 
 def complete(
@@ -71,13 +69,11 @@ def without(accuracies: pd.DataFrame, downstream: str | None, name: str) -> pd.D
 
 @pytest.mark.parametrize("method", GOLDEN)
 def test_the_posters_figures(poster, method):
-    matrix = accuracy_matrix(poster, IMAGENET_RIB, MODEL, method)
-    baseline = baseline_row(poster, IMAGENET_RIB, MODEL)
-    improvement = robustness_improvement(matrix, baseline, IMAGENET_RIB)
-    mean = mean_robustness_improvement(improvement, IMAGENET_RIB)
-    assert ([round(ri, 4) for ri in improvement], round(mean, 4)) == GOLDEN[method]
-    assert all(math.isnan(matrix.at[name, name]) for name in IMAGENET_RIB.ood)
-    assert missing_from_matrix(matrix, baseline, IMAGENET_RIB) == []
+    matrix = matrix_of(poster, IMAGENET_RIB, method)
+    gained = improvement(matrix.accuracy[:, 1:], matrix.baseline[1:])
+    assert ([round(ri, 4) for ri in gained], round(gained.mean(), 4)) == GOLDEN[method]
+    assert np.isnan(matrix.accuracy[:, 1:].diagonal()).all(), "the poster leaves it out"
+    assert matrix.missing == []
 
 
 def test_the_posters_leaderboard(poster):
@@ -148,14 +144,10 @@ def test_a_downstream_set_without_any_row_is_missing():
 
 
 def test_ri_is_nan_only_where_a_value_is_missing():
-    accuracies = without(complete(), "a", "c")
-    matrix = accuracy_matrix(accuracies, SETS, "m", "ft")
-    baseline = baseline_row(accuracies, SETS, "m")
-    improvement = robustness_improvement(matrix, baseline, SETS)
-    assert improvement.isna().tolist() == [True, False, False]
-    assert math.isnan(mean_robustness_improvement(improvement, SETS))
-    assert math.isnan(mean_robustness_improvement(improvement.dropna(), SETS))
-    assert missing_from_matrix(matrix, baseline, SETS) == ["a -> c"]
+    matrix = matrix_of(without(complete(), "a", "c"), SETS, "ft")
+    assert [math.isnan(matrix.numbers[f"RI {name}"]) for name in SETS.ood] == [True, False, False]
+    assert math.isnan(matrix.numbers["mRI"])
+    assert matrix.missing == ["a -> c"]
 
 
 def test_entries_that_should_exist_are_shown():
@@ -184,23 +176,19 @@ def test_mri_is_the_mean_over_the_seeds():
     two = pd.concat([complete(seed=0, gain=1.0), complete(seed=1, gain=4.0)])
     board = leaderboard(two, SETS).iloc[0]
     assert (board["mRI"], board["RI a"], board["seeds"]) == (2.5, 2.5, 2)
-    assert accuracy_matrix(two, SETS, "m", "ft").at["a", "b"] == 52.5
-    assert accuracy_matrix(two, SETS, "m", "ft", seed=1).at["a", "b"] == 54.0
+    assert matrix_of(two, SETS, "ft").accuracy[0, 2] == 52.5
 
 
 def test_a_hole_in_one_seed_is_not_averaged_over():
     two = pd.concat([complete(seed=0), without(complete(seed=1), "a", "c")])
     assert leaderboard(two, SETS).at[0, "missing_cells"] == ["a -> c (seed 1)"]
-    matrix = accuracy_matrix(two, SETS, "m", "ft")
-    assert math.isnan(matrix.at["a", "c"])
-    assert matrix.isna().sum(axis=None) == 1
-    assert accuracy_matrix(two, SETS, "m", "ft", seed=0).notna().all(axis=None)
+    holes = np.isnan(matrix_of(two, SETS, "ft").accuracy)
+    assert np.argwhere(holes).tolist() == [[0, 3]]
 
 
 def test_a_seed_that_should_exist_leaves_the_mean_matrix_empty():
     expected = pd.DataFrame([("m", "ft", 0), ("m", "ft", 1)], columns=["model", "method", "seed"])
-    matrix = accuracy_matrix(complete(), SETS, "m", "ft", expected=expected)
-    assert matrix.isna().all(axis=None)
+    assert np.isnan(matrix_of(complete(), SETS, "ft", expected).accuracy).all()
 
 
 def test_the_baseline_counts_for_every_seed():
@@ -236,16 +224,11 @@ def test_accuracies_beside_the_mri():
 
 
 def test_a_matrix_has_the_suites_order():
-    matrix = accuracy_matrix(complete().iloc[::-1], SETS, "m", "ft")
-    assert matrix.index.tolist() == ["a", "b", "c"]
-    assert matrix.columns.tolist() == ["id", "a", "b", "c"]
-    assert baseline_row(complete(), SETS, "m").index.tolist() == ["id", "a", "b", "c"]
-
-
-def test_absent_models_and_methods():
-    assert baseline_row(complete(), SETS, "other").isna().all()
-    with pytest.raises(KeyError, match="ewc"):
-        accuracy_matrix(complete(), SETS, "m", "ewc")
+    accuracies = complete()
+    accuracies["accuracy"] = range(len(accuracies))
+    matrix = matrix_of(accuracies.iloc[::-1], SETS, "ft")
+    assert matrix.baseline.tolist() == [0, 1, 2, 3]
+    assert matrix.accuracy.tolist() == [[4, 5, 6, 7], [8, 9, 10, 11], [12, 13, 14, 15]]
 
 
 def test_two_values_for_one_key_raise():
@@ -363,59 +346,3 @@ def test_the_diagonal_and_the_id_set_never_enter_ri(case, accuracy):
     pd.testing.assert_frame_equal(
         leaderboard(changed, sets)[shown], leaderboard(accuracies, sets)[shown], check_exact=True
     )
-
-
-# Which sets a table is about
-
-
-def evaluated(*pairs: tuple[str | None, str]) -> pd.DataFrame:
-    return frame(
-        *(("m", "ft" if i else "pretrained", 0, i, j, 50.0 + n) for n, (i, j) in enumerate(pairs))
-    )
-
-
-def test_a_known_suite_is_recognised_by_a_part_of_it(poster):
-    assert infer_sets(poster, [SETS, IMAGENET_RIB], None) == IMAGENET_RIB
-    part = evaluated((None, "imagenet-a"), ("imagenet-v2", "imagenet-a"))
-    assert infer_sets(part, [IMAGENET_RIB], None) == IMAGENET_RIB
-    assert infer_sets(part, [IMAGENET_RIB], "imagenet-1k") == IMAGENET_RIB
-
-
-def test_the_largest_known_suite_wins_over_a_partial_mean():
-    small = SetNames("id", ("a", "b"))
-    assert infer_sets(evaluated(("a", "b"), ("b", "a")), [small, SETS], None) == SETS
-
-
-def test_the_only_set_that_nothing_is_tuned_on_is_the_id_set():
-    table = evaluated((None, "x"), ("q", "p"), ("p", "q"), ("q", "x"))
-    assert infer_sets(table, [], None) == SetNames("x", ("q", "p"))
-    assert infer_sets(table, [IMAGENET_RIB], "x") == SetNames("x", ("q", "p"))
-
-
-def test_an_id_set_without_rows_can_be_named():
-    table = evaluated(("q", "p"), ("p", "q"))
-    assert infer_sets(table, [], "x") == SetNames("x", ("q", "p"))
-
-
-@pytest.mark.parametrize(
-    ("pairs", "id_name", "message"),
-    [
-        ([("q", "p"), ("p", "q")], None, "every set is fine-tuned on"),
-        ([("q", "p"), ("p", "x"), ("p", "y")], None, "candidates: x, y"),
-        ([("q", "p"), ("p", "imagenet-a")], None, "candidates: imagenet-a"),
-        ([("q", "p"), ("p", "x")], "q", "so it is an OOD set"),
-        ([("q", "p"), ("p", "xyz")], "xy", "did you mean 'xyz'?"),
-        ([("q", "x")], None, "at least two OOD sets"),
-        ([("imagenet-a", "imagenet-r")], "imagenet-r", "candidates: imagenet-1k"),
-    ],
-)
-def test_an_unclear_id_set_is_asked_for(pairs, id_name, message):
-    with pytest.raises(UserError) as raised:
-        infer_sets(evaluated(*pairs), [IMAGENET_RIB], id_name)
-    assert message in str(raised.value)
-
-
-@pytest.mark.parametrize("ood", [(), ("a",), ("a", "a"), ("a", "id")])
-def test_a_suite_that_ri_is_not_defined_on(ood):
-    with pytest.raises(ValueError, match="suite"):
-        SetNames("id", ood)

@@ -13,14 +13,10 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
+from orchestrator.accuracies import ACCURACY_COLUMNS
+from orchestrator.accuracy_tables import read_accuracies
+from orchestrator.leaderboard import leaderboard
 from orchestrator.matrix import Matrix, matrices
-from orchestrator.reduce import (
-    ACCURACY_COLUMNS,
-    IMAGENET_RIB,
-    SetNames,
-    leaderboard,
-    read_accuracies,
-)
 from orchestrator.report.frames import matrix_frame, to_csv, to_json
 from orchestrator.report.tables import (
     NO_REMARKS,
@@ -30,6 +26,7 @@ from orchestrator.report.tables import (
     matrix_table,
     to_markdown,
 )
+from orchestrator.set_names import IMAGENET_RIB, SetNames
 
 POSTER = Path(__file__).parents[1] / "data" / "poster_vit_b16_augreg_in1k.csv"
 SOUP = "soup-pretrained-ft-ewc-lwf"

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from orchestrator.contamination import MARK
-from orchestrator.entry_arrays import Floats
 from orchestrator.report.figures.drawn import Drawn, file_name, note, over_seeds
 from orchestrator.report.figures.style import (
     BASELINE_LOOK,
@@ -23,6 +22,7 @@ from orchestrator.report.figures.style import (
 )
 from orchestrator.report.tables import short_names
 from orchestrator.report_data import ReportData
+from orchestrator.statistics import Floats
 
 if TYPE_CHECKING:
     from matplotlib.projections.polar import PolarAxes

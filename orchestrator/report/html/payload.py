@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 
 from orchestrator.correlation import Coefficient
-from orchestrator.entry_arrays import Floats
 from orchestrator.report.tables import short_names
 from orchestrator.report_data import Distances, ReportData
+from orchestrator.statistics import Floats
 
 DECIMALS = 3
 """Of what only this page shows: curves and intervals, of which there are many."""

@@ -11,7 +11,7 @@ import pytest
 import timm
 from timm.data import ImageNetInfo
 
-from orchestrator.reduce import IMAGENET_RIB
+from orchestrator.set_names import IMAGENET_RIB
 from tests.imagenet_archives import PUBLISHED_COUNTS
 from workers.suites import suites
 
