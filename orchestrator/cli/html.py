@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
+from time import sleep
 from typing import TYPE_CHECKING
 
 from orchestrator.cli.printing import tell
@@ -61,7 +61,7 @@ def watch(page: Page, every: float) -> ReportData:
     try:
         while data.run is not None and not data.run.is_over:
             _write(page.out, data, every)
-            time.sleep(every)
+            sleep(every)
             try:
                 data, complaint = page.read(), ""
             except (UserError, StorageError) as error:

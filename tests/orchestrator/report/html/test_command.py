@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import pytest
 
+from orchestrator.cli import html
 from tests.orchestrator.report.html.stores import Made, make_store
 from tests.orchestrator.rib import rib
 
@@ -67,7 +67,7 @@ def test_ctrl_c_ends_the_watch(
     def stop(_: float) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(time, "sleep", stop)
+    monkeypatch.setattr(html, "sleep", stop)
     out = tmp_path / "page.html"
     assert rib("report", made.uri, *HTML, "--out", out, "--watch") == 130
     assert "2 of 50 cells done" in capsys.readouterr().err

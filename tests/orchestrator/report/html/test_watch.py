@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -54,7 +52,7 @@ def test_it_follows_a_grid_to_its_end(
         (cell,) = (c for c in made.cells.values() if (c.label, c.downstream, c.model.name) == last)
         fill(Store(made.uri), made, cell)
 
-    monkeypatch.setattr(html, "time", SimpleNamespace(sleep=while_it_sleeps))
+    monkeypatch.setattr(html, "sleep", while_it_sleeps)
     assert html.watch(html.Page(made.uri, out), every=30).is_whole
     (page,) = opened
     page.clock.run_for(31_000)
@@ -87,7 +85,7 @@ def test_ctrl_c_leaves_a_page_that_stays(
         seen.append((seconds, EVERY.findall(unfinished.out.read_text())))
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(time, "sleep", stop)
+    monkeypatch.setattr(html, "sleep", stop)
     with pytest.raises(KeyboardInterrupt):
         html.watch(unfinished, every=30)
     assert seen == [(30, ["30"])]
@@ -107,7 +105,7 @@ def test_a_store_that_cannot_be_read_for_a_while_is_told_of_once(
             raise answer
         return answer
 
-    monkeypatch.setattr(time, "sleep", lambda _: None)
+    monkeypatch.setattr(html, "sleep", lambda _: None)
     monkeypatch.setattr(report_data, "gather", gather)
     with pytest.raises(KeyboardInterrupt):
         html.watch(unfinished, every=1)
