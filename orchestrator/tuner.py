@@ -6,7 +6,8 @@ only the best part of those that came so far goes on. Each search has rungs of i
 different models, sets or methods are never compared.
 
 What this relies on (Ray 2.60): Tune is told of all trials at once and keeps nothing that is needed
-afterwards; a stopped trial ends where it reports; SIGINT is left to this process.
+afterwards; a stopped trial ends where it reports; SIGINT is left to this process. Between two steps
+it is heeded: raised wherever it comes, what Tune catches could swallow it.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from ray import cloudpickle, tune
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialScheduler
 
 from orchestrator.grid_file import Resources
+from orchestrator.interrupts import Interrupts
 from orchestrator.nodes import able_nodes, check_feasible
 from orchestrator.retry import GiveUp, cure, decide
 from orchestrator.search import Finding, Search
@@ -81,14 +83,18 @@ def run_trials(
     Raises:
         UserError: when the cluster cannot be reached, no node has what a trial asks for, or the
             nodes must not run trials of one search together.
+        KeyboardInterrupt: after Ctrl-C or SIGTERM; what has ended by then is in the store.
     """
     connect(address, num_cpus)
     try:
         check_feasible(resources, ray.nodes())
         if admission is not None:
             admission.check(able_nodes(resources, ray.nodes()))
-        with tempfile.TemporaryDirectory(prefix="rib-tune-") as scratch:
-            recorder = Recorder(trials, Store(site.store), observe, check)
+        with (
+            tempfile.TemporaryDirectory(prefix="rib-tune-") as scratch,
+            Interrupts(on_first=lambda: None) as interrupts,
+        ):
+            recorder = Recorder(trials, Store(site.store), observe, check, interrupts)
             _tuner(trials, findings, site, resources, recorder, scratch).fit()
             recorder.record()
     finally:
@@ -233,9 +239,15 @@ class Recorder(tune.Callback):
     """
 
     def __init__(
-        self, trials: Sequence[Trial], store: Store, observe: Observe, check: Callable[[], None]
+        self,
+        trials: Sequence[Trial],
+        store: Store,
+        observe: Observe,
+        check: Callable[[], None],
+        interrupts: Interrupts,
     ) -> None:
         self.trials, self.store, self.observe, self.check = trials, store, observe, check
+        self.interrupts = interrupts
         self.rows: dict[int, dict[str, Any]] = {}
         self.ended: deque[tuple[Trial, dict[str, Any]]] = deque()
 
@@ -276,3 +288,5 @@ class Recorder(tune.Callback):
             if row["state"] in ("stopped", "failed"):
                 self.store.commit_trial(row)
             self.observe(trial, row)
+        if self.interrupts.is_asked:
+            raise KeyboardInterrupt

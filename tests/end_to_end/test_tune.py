@@ -29,12 +29,12 @@ methods: [ft, l2sp]
 evaluate: [val, a]
 recipe: {{warmup_steps: 2, epochs: 2, batch_size: 32, precision: fp32, lr: 1.0e-6}}
 tune:
-  trials: 3
+  trials: 8
   holdout: 0.25
   space:
     recipe: {{lr: {{log_uniform: [1.0e-3, 1.0e-1]}}}}
 """
-N_TRIALS = 2 * 3
+N_TRIALS = 2 * 8
 
 
 def trials_in(store: Path) -> pd.DataFrame:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,6 +13,7 @@ from ray import cloudpickle
 from ray.exceptions import ActorDiedError
 
 from orchestrator.grid_file import Resources
+from orchestrator.interrupts import Interrupts
 from orchestrator.search import Finding, Search, findings_of, searches_of, to_run
 from orchestrator.tuner import PerSearch, Recorder, bundle_of
 from tests.orchestrator.test_tune_space import grid_of
@@ -116,11 +119,18 @@ def test_trials_of_an_earlier_run_are_competition(tmp_path: Path) -> None:
 # ------------------------------------------------------------------ what the driver records
 
 
+def recorder_of(trial: Trial, store: Store, told: list[tuple[Trial, Any]]) -> Recorder:
+    interrupts = Interrupts(on_first=lambda: None)
+    return Recorder(
+        [trial], store, lambda *what: told.append(what), check=lambda: None, interrupts=interrupts
+    )
+
+
 def test_a_trial_whose_process_died_is_recorded_with_what_is_known(tmp_path: Path) -> None:
     trial = searches(tmp_path)[0].trials[1]
     told: list[tuple[Trial, Any]] = []
     store = Store(str(tmp_path / "store"))
-    recorder = Recorder([trial], store, lambda *what: told.append(what), lambda: None)
+    recorder = recorder_of(trial, store, told)
     pickled = tmp_path / "error.pkl"
     pickled.write_bytes(cloudpickle.dumps(ActorDiedError()))
     dead = SimpleNamespace(config={"trial": 0}, pickled_error_file=str(pickled), error_file=None)
@@ -132,6 +142,27 @@ def test_a_trial_whose_process_died_is_recorded_with_what_is_known(tmp_path: Pat
     assert (kept["state"], kept["error_kind"]) == ("failed", ErrorKind.WORKER_CRASH)
     assert (kept["epochs"], kept["trial"], kept["search"]) == (1, 1, trial.search)
     assert told[0][0] == trial
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_is_heeded_between_two_steps_with_what_ended_recorded(
+    sent: signal.Signals, tmp_path: Path
+) -> None:
+    trial = searches(tmp_path)[0].trials[1]
+    told: list[tuple[Trial, Any]] = []
+    store = Store(str(tmp_path / "store"))
+    recorder = recorder_of(trial, store, told)
+    stopped = SimpleNamespace(config={"trial": 0})
+    row = {**trial.row(), "state": "stopped", "epochs": 1, "held_out_correct": 3}
+    with recorder.interrupts:
+        recorder.on_step_end(iteration=1, trials=[])
+        os.kill(os.getpid(), sent)
+        recorder.on_trial_result(iteration=2, trials=[], trial=stopped, result={"row": row})
+        recorder.on_trial_complete(iteration=2, trials=[], trial=stopped)
+        with pytest.raises(KeyboardInterrupt):
+            recorder.on_step_end(iteration=2, trials=[])
+    assert [kept["trial"] for kept in store.scan("tuning").table.to_pylist()] == [1]
+    assert len(told) == 1
 
 
 def test_what_a_trial_is_given() -> None:
