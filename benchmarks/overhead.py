@@ -42,7 +42,8 @@ from workers.labels import LabelSpace
 from workers.methods import methods
 from workers.outcome import Outcome
 from workers.recipe import Recipe
-from workers.run import describe, execute, versions
+from workers.rows import describe, versions
+from workers.run import execute
 from workers.store import Store
 from workers.suites import DatasetSpec, Suite
 

@@ -187,7 +187,14 @@ class Driver:
             cell_id = heapq.heappop(self._ready)[1]
             node, tries = self.plan.nodes[cell_id], self._tries.get(cell_id, NONE)
             self._history[cell_id] = [kind for kind in tries.failures if kind in LASTING]
-            job = Job(node.cell, node.missing, tries.number + 1)
+            job = Job(
+                node.cell,
+                node.missing,
+                tries.number + 1,
+                scored=node.scored,
+                curve=node.curve,
+                recorded=node.recorded,
+            )
             self._submit(cured(job, self._history[cell_id]))
 
     @property
@@ -265,8 +272,8 @@ class Driver:
         The rows are in the store either way, and the next run seals what this leaves.
         """
         try:
-            if job.evaluate:
-                self.store.seal(job.cell.cell_id, job.evaluate)
+            if job.parts:
+                self.store.seal(job.cell.cell_id, job.parts)
         except StorageError as error:
             return str(error)
         return ""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from orchestrator.distance_keys import Distance, check_distance
+from orchestrator.evaluation_keys import resolve_curve, resolve_predictions
 from orchestrator.extensions import resolve_method_files, resolve_suite
 from orchestrator.grid_file import (
     GridFile,
@@ -26,9 +27,11 @@ from orchestrator.paths import expand, for_each_machine
 from orchestrator.tune_keys import ChoiceEntry, Tune
 from orchestrator.yaml_source import Document, parse_yaml, read_yaml
 from workers.cell import BASELINE, Model
+from workers.curve import Curve
 from workers.errors import Problem, UserError, nearest
 from workers.method_files import MethodFile
 from workers.methods import MethodConfig, methods
+from workers.predictions import TOP
 from workers.recipe import Recipe
 from workers.suites import Suite
 
@@ -74,6 +77,12 @@ class Grid:
     """Methods in files of the user's."""
     data_template: str = ""
     """The data root as it is filled in on each machine; empty where it is the same on all."""
+    curve: Curve | None = None
+    """What is evaluated while cells are trained."""
+    predictions: tuple[str, ...] = ()
+    """Evaluation sets whose predictions are kept, image by image."""
+    top_classes: int = TOP
+    """How many of the most probable classes are kept with each."""
 
     @property
     def data_on_nodes(self) -> str:
@@ -120,6 +129,11 @@ class Grid:
             "seeds": list(self.seeds),
             "recipe": self.recipe.model_dump(mode="json"),
             "evaluate": list(self.evaluate),
+            "curve": None
+            if self.curve is None
+            else {**asdict(self.curve), "sets": list(self.curve.sets)},
+            "predictions": list(self.predictions),
+            "top_classes": self.top_classes,
             "resources": self.resources.model_dump(mode="json"),
             "acknowledge": list(self.acknowledge),
             "skip_undecodable": list(self.skip_undecodable),
@@ -167,6 +181,8 @@ def resolve_grid(document: Document, store: str | None = None, is_stored: bool =
     check_recipe(file, entries, document, problems)
     models = resolve_models(file, suite, root, document, problems)
     downstream, evaluate, skipping = _sets(file, suite, document, problems)
+    curve = resolve_curve(file, suite, document, problems)
+    predictions = resolve_predictions(file, suite, evaluate, document, problems)
     place = store or _store(file, document, problems)
     manifest = _data_manifest(file, document, problems)
     _no_repeats(file.seeds, "seeds", document, problems)
@@ -204,6 +220,9 @@ def resolve_grid(document: Document, store: str | None = None, is_stored: bool =
         min_free=file.min_free,
         data_template=template,
         method_files=method_files,
+        curve=curve,
+        predictions=predictions,
+        top_classes=file.top_classes,
     )
 
 

@@ -8,9 +8,11 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, ByteSize, ConfigDict, Field, ValidationError, field_validator
 
 from orchestrator.distance_keys import Distance
+from orchestrator.evaluation_keys import CurveKeys
 from orchestrator.tune_keys import ChoiceEntry, Domain, Tune
 from orchestrator.yaml_source import Document, Location
 from workers.errors import Problem, nearest
+from workers.predictions import TOP
 from workers.recipe import Recipe
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$", max_length=128)]
@@ -118,6 +120,9 @@ class GridFile(_Section):
     seeds: Annotated[list[Seed], Field(min_length=1)] = [0]
     recipe: Recipe = Recipe()
     evaluate: Names = "all"
+    curve: CurveKeys | None = None
+    predictions: list[NonEmpty] | Literal["all"] = []
+    top_classes: Size = TOP
     resources: Resources = Resources()
     acknowledge: list[NonEmpty] = []
     skip_undecodable: list[NonEmpty] | Literal["all"] = []
@@ -242,6 +247,7 @@ def _keys_at(section: type[BaseModel], location: Location) -> list[str]:
         ("method_files", MethodFileEntry),
         ("throughput", Throughput),
         ("distance", Distance),
+        ("curve", CurveKeys),
         ("tune", Tune),
         ("choices", ChoiceEntry),
     ):

@@ -5,34 +5,28 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from orchestrator.paired import Predictions, cell_keys
+from orchestrator.predictions import IMAGE, read_predictions
 from orchestrator.scoring import Scoring
 from orchestrator.set_names import SetNames
 from workers.cell import Cell
-from workers.errors import Problem, UserError
 from workers.store import Store
 from workers.suites import Suite
-
-_FOLDER, _ENDING = "predictions", ".parquet"
 
 
 def kept_predictions(
     store: Store, suite: Suite, cells: Mapping[str, Cell], scoring: Scoring
 ) -> Predictions | None:
     """Return what is kept of some cells, None where nothing is. Files are read when asked for."""
-    kept: dict[str, set[str]] = {}
-    for name in store.storage.names(_FOLDER, _ENDING):
-        cell_id, _, eval_dataset = name.removesuffix(_ENDING).partition(".")
-        if cell_id in cells:
-            kept.setdefault(cell_id, set()).add(eval_dataset)
+    kept = {name: sets for name, sets in store.kept_predictions().items() if name in cells}
     if not kept:
         return None
 
     def read(cell_id: str, eval_dataset: str) -> pa.Table:
         correct = scoring.column(eval_dataset).removeprefix("n_")
-        return _read(store, f"{_FOLDER}/{cell_id}.{eval_dataset}{_ENDING}", correct)
+        table = read_predictions(store, cell_id, eval_dataset, [*IMAGE, correct])
+        return table.rename_columns([*IMAGE, "correct"])
 
     specs = suite.evaluation_sets
     return Predictions(
@@ -43,19 +37,3 @@ def kept_predictions(
         kept,
         read,
     )
-
-
-def _read(store: Store, name: str, correct: str) -> pa.Table:
-    """Read the images of a file and whether each is right, by the column `correct`.
-
-    Raises:
-        UserError: when it cannot be read.
-    """
-    columns = ["corruption", "severity", "image", correct]
-    try:
-        source = pa.BufferReader(store.storage.read(name))
-        table = pq.read_table(source, columns=columns).select(columns)
-    except (FileNotFoundError, KeyError, pa.ArrowException) as error:
-        problem = Problem(f"{store.uri}/{name}", f"cannot be read: {error}", "rib verify")
-        raise UserError([problem]) from error
-    return table.rename_columns(["corruption", "severity", "image", "correct"])

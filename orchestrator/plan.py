@@ -6,12 +6,15 @@ Pure: nothing is read or written here.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 from orchestrator.expansion import expand
 from orchestrator.grid import Grid
 from workers.cell import Cell
+from workers.curve import Curve
 from workers.store import Committed
 from workers.suites import Suite
 
@@ -33,18 +36,28 @@ class Node:
     wanted: tuple[str, ...]
     """The evaluation sets that the grid asks for; none for a mere prerequisite."""
     missing: tuple[str, ...]
-    """Those of them whose rows are not all in the store."""
+    """Those of them whose rows, or predictions that are asked for, are not all in the store."""
     has_weights: bool
     training_images: int
     """Images that training passes over, epochs counted; 0 when nothing has to be trained."""
     evaluation_images: int
-    """Images of the missing evaluation sets."""
+    """Images of the missing evaluation sets, and of the curve if it is made."""
     training_weight: float = 1.0
     """Cost of training on an image by this method, with plain fine-tuning as 1."""
     shared_pass: str | None = None
     """What training takes from one pass of the pre-trained model that other cells use, too."""
     shared_images: int = 0
     """Images of that pass, if there is one."""
+    curve: Curve | None = None
+    """What is asked for along its training; None where nothing is, or nothing is trained."""
+    recorded: frozenset[tuple[str, int]] = frozenset()
+    """The sets and epochs of which that is in the store."""
+    has_curve: bool = True
+    """Whether all of it is."""
+    scored: tuple[str, ...] = ()
+    """The missing sets whose rows are there, and only predictions are not."""
+    unpredicted: tuple[str, ...] = ()
+    """The sets whose predictions are asked for and cannot be had: its checkpoint is not kept."""
 
     @property
     def is_prerequisite(self) -> bool:
@@ -112,6 +125,20 @@ class Plan:
                 key = (node.cell.model.name, node.cell.downstream, node.shared_pass)
                 shared[key] = node.shared_images
         return asked - sum(shared.values())
+
+    @property
+    def without_curve(self) -> list[str]:
+        """The trained cells that lack a part of the curve that is asked for: it is lost."""
+        return [
+            cell_id
+            for cell_id, node in self.nodes.items()
+            if not node.has_curve and not (node.has_to_train and cell_id in self.todo)
+        ]
+
+    @property
+    def without_predictions(self) -> list[str]:
+        """The cells that lack predictions that are asked for, and are not made again for them."""
+        return [cell_id for cell_id, node in self.nodes.items() if node.unpredicted]
 
     @property
     def n_edges(self) -> int:
@@ -209,27 +236,77 @@ def _with_ancestors(cells: Iterable[Cell]) -> dict[str, Cell]:
 
 def _node(cell: Cell, wanted: tuple[str, ...], grid: Grid, committed: Committed) -> Node:
     suite = grid.suite
-    missing = tuple(
+    unscored = [
         name
         for name in wanted
         if not committed.has(cell.cell_id, name, suite.evaluation_sets[name].splits)
-    )
+    ]
     has_weights = cell.is_baseline or cell.cell_id in committed.checkpoints
+    kept = committed.predictions.get(cell.cell_id, set())
+    unkept = [name for name in wanted if name in grid.predictions and name not in kept]
+    # A cell whose checkpoint is gone would have to be trained again, and is not for predictions.
+    can_predict = has_weights or bool(unscored)
+    missing = tuple(n for n in wanted if n in unscored or (can_predict and n in unkept))
     entry = grid.method(cell.label)
     trains = cell.downstream is not None and entry.kind.trains and not has_weights
     n_images = _n_images(suite, cell.downstream)
     shared_pass = entry.kind.shared_pass(entry.config)
+    curve = grid.curve if wanted and cell.recipe is not None else None
+    recorded = frozenset() if curve is None else _recorded(cell, curve, suite, committed)
+    evaluated = sum(_n_images(suite, name) for name in missing)
+    if trains and curve is not None:
+        evaluated += _n_on_curve(curve, cell, suite)
     return Node(
         cell=cell,
         wanted=wanted,
         missing=missing,
         has_weights=has_weights,
         training_images=_n_trained_on(n_images, cell) if trains else 0,
-        evaluation_images=sum(_n_images(suite, name) for name in missing),
+        evaluation_images=evaluated,
         training_weight=entry.kind.cost(entry.config),
         shared_pass=shared_pass,
         shared_images=n_images if trains and shared_pass is not None else 0,
+        curve=curve,
+        recorded=recorded,
+        has_curve=curve is None or _is_whole(curve, cell.recipe or {}, recorded),
+        scored=tuple(name for name in missing if name not in unscored),
+        unpredicted=() if can_predict else tuple(unkept),
     )
+
+
+def _recorded(
+    cell: Cell, curve: Curve, suite: Suite, committed: Committed
+) -> frozenset[tuple[str, int]]:
+    """Return the sets and epochs that a cell was scored on and after, while it was trained."""
+    found = committed.epochs.get(cell.cell_id, {})
+    return frozenset(
+        (name, epoch)
+        for (name, epoch, *part), n_splits in found.items()
+        if name in curve.sets
+        and part == [curve.fraction, curve.seed]
+        and n_splits >= len(suite.evaluation_sets[name].splits)
+    )
+
+
+def _is_whole(
+    curve: Curve, recipe: Mapping[str, Any], recorded: AbstractSet[tuple[str, int]]
+) -> bool:
+    """Whether a curve has all of its epochs.
+
+    Where training may stop early, it is taken to have gone as far as the last of them.
+    """
+    last = recipe["epochs"]
+    if recipe["patience"] is not None:
+        last = max((epoch for _, epoch in recorded), default=last)
+    wanted = (epoch for epoch in curve.epochs(recipe["epochs"]) if epoch <= last)
+    return all((name, epoch) in recorded for epoch in wanted for name in curve.sets)
+
+
+def _n_on_curve(curve: Curve, cell: Cell, suite: Suite) -> int:
+    """Return about how many images are evaluated along a cell's training."""
+    assert cell.recipe is not None
+    images = sum(_n_images(suite, name) for name in curve.sets)
+    return len(curve.epochs(cell.recipe["epochs"])) * round(curve.fraction * images)
 
 
 def _n_trained_on(n_images: int, cell: Cell) -> int:

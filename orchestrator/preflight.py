@@ -91,6 +91,7 @@ def _needed(grid: Grid, plan: Plan, problems: list[Problem]) -> set[str]:
         names.update(node.missing)
         if node.has_to_train and node.cell.downstream is not None:
             names.add(node.cell.downstream)
+            names.update(node.curve.sets if node.curve is not None else ())
             method = method_of(node.cell)
             if method.reads_id_train(method.config):
                 readers.add(node.cell.label)

@@ -11,6 +11,7 @@ import pandas as pd
 
 from orchestrator.correlation import Correlation
 from orchestrator.cost import Cost, cost_of
+from orchestrator.curves import of_one_part, part_of_curves, read_curves, summed_up
 from orchestrator.distance_points import correlations, points_of
 from orchestrator.distances import read_distances
 from orchestrator.entry_arrays import baselines
@@ -20,9 +21,11 @@ from orchestrator.lease import Current, current_driver
 from orchestrator.matrix import Matrix, matrices
 from orchestrator.origin import ACCURACY_COLUMNS, Origin, origin_of
 from orchestrator.plan import make_plan
-from orchestrator.results import Results, labelled, read_results, stored_grid
+from orchestrator.results import Results, labelled, read_results, set_names, stored_grid
+from orchestrator.scoring import Scoring
 from orchestrator.statistics import Floats
 from orchestrator.status import cell_states
+from workers.curve import Curve
 from workers.store import Store
 
 ONGOING = frozenset({"waiting", "running"})
@@ -42,6 +45,10 @@ class Run:
     cost: Cost
     training: pd.DataFrame
     """Of `orchestrator.histories.training_curves`."""
+    curves: pd.DataFrame
+    """Of `orchestrator.curves.summed_up`."""
+    curve: Curve | None
+    """Which part of the images they are of, and of which sets; None where there are none."""
     origin: Origin
 
     @property
@@ -113,7 +120,9 @@ def gather(
     results = read_results(source, id_name, mixed_data, unmasked, from_counts)
     board = results.leaderboard()
     made = matrices(results.accuracies, results.sets, board, results.expected)
-    run = None if results.expected is None else _read_run(source)
+    run = None
+    if results.expected is not None:
+        run = _read_run(source, Scoring.parse(unmasked, results.sets.names), mixed_data)
     title = Path(source).stem
     models = list(dict.fromkeys(results.accuracies["model"]))
     pretraining: dict[str, str] = {}
@@ -146,7 +155,7 @@ def _read_distances(source: str, grid: Grid, results: Results) -> Distances | No
     return Distances(str(rows["model"].iloc[0]), points, found)
 
 
-def _read_run(source: str) -> Run:
+def _read_run(source: str, scoring: Scoring, mixed_data: bool) -> Run:
     store = Store(source)
     grid = stored_grid(store)
     cleared = store.scan("cleared").table.to_pandas()
@@ -157,6 +166,8 @@ def _read_run(source: str) -> Run:
     driver = current_driver(store.storage)
     history = store.scan("history", ["cell_id", "epoch", "loss", "n_correct", "n_total"]).table
     rows = store.scan("accuracy", ACCURACY_COLUMNS).table.to_pandas()
+    curves = read_curves(store, grid, scoring, mixed_data=mixed_data)
+    curves = of_one_part(curves, grid.curve)
     return Run(
         grid=grid,
         grid_yaml=store.read_grid(),
@@ -164,5 +175,7 @@ def _read_run(source: str) -> Run:
         states=cell_states(plan, attempts, driver.may_run, cleared),
         cost=cost_of(attempts, cells, grid.resources),
         training=training_curves(history.to_pandas(), cells),
+        curves=summed_up(curves, set_names(grid.suite)),
+        curve=part_of_curves(curves),
         origin=origin_of(labelled(rows, cells), attempts),
     )

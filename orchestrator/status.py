@@ -32,6 +32,7 @@ COLUMNS = [
     "host",
     "blocked_by",
     "is_lasting",
+    "curve",
 ]
 
 
@@ -46,7 +47,9 @@ def cell_states(
     A cell is `done` when nothing of it is missing in the store, whatever was said of its tries;
     else as its last try ended, unless that failure was cleared; `blocked` when a cell that it is
     made from has failed; `waiting` when none of these. `missing` lists the evaluation sets whose
-    rows are not there, and `is_lasting` says of a failure that the next run does not try again.
+    rows, or predictions that are asked for, are not there, and `is_lasting` says of a failure that
+    the next run does not try again. `curve` is `whole`, `waiting` for training, or `lost` to a cell
+    that was trained without it; nothing where none is asked for.
 
     Args:
         plan: the cells.
@@ -55,9 +58,11 @@ def cell_states(
         cleared: the store's table of that name; None where there is none.
     """
     tries = tries_of(_records(attempts), [] if cleared is None else _records(cleared))
+    lost = set(plan.without_curve)
     rows: dict[str, dict[str, Any]] = {}
     for cell_id, node in plan.nodes.items():
         rows[cell_id] = _row(node, cell_id in plan.todo, tries.get(cell_id, NONE), may_run)
+        rows[cell_id]["curve"] = _curve(node, cell_id in lost)
     for cell_id, row in rows.items():
         if row["state"] in FAILED:
             for descendant in plan.descendants(cell_id):
@@ -115,6 +120,12 @@ def with_remarks(states: pd.DataFrame, remarks: Remarks) -> pd.DataFrame:
 
 def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
     return [{str(key): value for key, value in row.items()} for row in table.to_dict("records")]
+
+
+def _curve(node: Node, is_lost: bool) -> str | None:
+    if node.curve is None:
+        return None
+    return "whole" if node.has_curve else "lost" if is_lost else "waiting"
 
 
 def _row(node: Node, is_to_do: bool, tries: Tries, may_run: bool) -> dict[str, Any]:

@@ -17,7 +17,9 @@ from orchestrator.grid import Grid
 from orchestrator.lease import current_driver
 from orchestrator.mixtures import mixtures
 from orchestrator.plan import expand, make_plan
+from orchestrator.prediction_check import check_predictions
 from orchestrator.results import stored_grid
+from workers.committed import sets_by_cell
 from workers.errors import UserError
 from workers.repeats import REPLACED, VALUES
 from workers.schemas import KEYS, TABLES
@@ -32,7 +34,7 @@ READERS = 4
 _COUNTS = ["n_correct", "n_correct_unmasked", "n_total", "n_expected"]
 _DIGESTS = ["dataset_digest", "weights_digest"]
 _SAME_IN_A_CELL = ["suite", "suite_version", "downstream", "seed", "hyperparameters", "recipe"]
-_COLUMNS = VALUES | {"accuracy": ["model", *_SAME_IN_A_CELL, *VALUES["accuracy"]]}
+_COLUMNS = VALUES | {"accuracy": ["model", *_SAME_IN_A_CELL, *VALUES["accuracy"], "subset_digest"]}
 """Of each table, what is looked at beside its keys."""
 
 
@@ -94,7 +96,7 @@ def verify(store: Store, quick: bool = False) -> Verification:
     names = list(store.storage.walk(""))
     faults: list[Fault] = []
     rows: dict[str, pd.DataFrame] = {}
-    for table in TABLES:
+    for table in _COLUMNS:
         reading = store.read_files(table, [*KEYS[table], *_COLUMNS[table]])
         faults += [Fault("file", name, why) for name, why in reading.damage.items()]
         rows[table] = reading.table.to_pandas()
@@ -109,6 +111,9 @@ def verify(store: Store, quick: bool = False) -> Verification:
     if grid is not None:
         faults += unexpected_splits(accuracy, grid.suite)
         faults += foreign_cells(accuracy, grid)
+    faults += unlike_subsets(accuracy)
+    kept = check_predictions(store, accuracy)
+    faults += [Fault(*found) for found in kept.faults]
     sets = accuracy["eval_dataset"].dropna().unique()
     faults += [Fault("digest", p.where, p.message) for p in mixtures(_final(accuracy), sets)]
     tensors = [name for name in names if _holds_tensors(name)]
@@ -116,7 +121,7 @@ def verify(store: Store, quick: bool = False) -> Verification:
     return Verification(
         store=store.uri,
         n_files=len(names),
-        n_rows=sum(map(len, rows.values())),
+        n_rows=sum(map(len, rows.values())) + kept.n_rows,
         n_checkpoints=sum(name.endswith(f"/{CHECKPOINT}") for name in tensors),
         faults=tuple(faults),
         notes=tuple(_notes(store, grid, rows, names)),
@@ -168,7 +173,8 @@ def unexpected_splits(rows: pd.DataFrame, suite: Suite) -> Iterator[Fault]:
         if spec.n_images is None or not spec.is_even:
             continue
         n_images = spec.n_images // len(spec.splits)
-        other = group[known & group["n_expected"].notna() & (group["n_expected"] != n_images)]
+        is_whole = known & group["epoch"].isna() & group["n_expected"].notna()
+        other = group[is_whole & (group["n_expected"] != n_images)]
         what = f"n_expected is not the {n_images} images that a split of {name} has: {{}}"
         yield from _by_file("count", other, what)
 
@@ -184,6 +190,17 @@ def disagreements(rows: pd.DataFrame, suite: str, version: str) -> Iterator[Faul
     strange = ~filled["suite"].isin(["", suite]) | ~filled["suite_version"].isin(["", version])
     what = f"rows of another suite than {suite} version {version}"
     yield from _by_file("key", filled[strange], what)
+
+
+def unlike_subsets(rows: pd.DataFrame) -> Iterator[Fault]:
+    """Say which sets have epochs' rows of different images, though of one part of one copy."""
+    part = ["eval_dataset", "dataset_digest", "subset_fraction", "subset_seed"]
+    epochs = rows[rows["epoch"].notna()]
+    for key, group in epochs.groupby(part):
+        if group["subset_digest"].nunique(dropna=False) > 1:
+            name, _, fraction, _ = key
+            message = f"epochs were scored on different parts of {fraction:g} of its images"
+            yield Fault("digest", str(name), message)
 
 
 def foreign_cells(rows: pd.DataFrame, grid: Grid) -> Iterator[Fault]:
@@ -266,7 +283,8 @@ def _notes(
 
 def _committed(accuracy: pd.DataFrame, names: list[str]) -> Committed:
     """Return what a plan has to know of a store that was read already."""
-    keys = pa.schema([TABLES["accuracy"].field(name) for name in KEYS["accuracy"]])
-    rows = pa.Table.from_pandas(accuracy[keys.names], schema=keys, preserve_index=False)
+    columns = pa.schema([TABLES["accuracy"].field(name) for name in KEYS["accuracy"]])
+    rows = pa.Table.from_pandas(accuracy[columns.names], schema=columns, preserve_index=False)
     checkpoints = {name.split("/")[1] for name in names if name.endswith(f"/{CHECKPOINT}")}
-    return Committed.of(rows, checkpoints)
+    files = (name.removeprefix("predictions/") for name in names if name.startswith("predictions/"))
+    return Committed.of(rows, checkpoints, predictions=sets_by_cell(files))

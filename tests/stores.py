@@ -11,7 +11,8 @@ from orchestrator.grid import Grid, resolve_grid
 from orchestrator.plan import expand
 from orchestrator.yaml_source import parse_yaml
 from workers.cell import Cell
-from workers.run import describe
+from workers.curve import part_of
+from workers.rows import describe
 from workers.store import Store
 from workers.suites import suites
 
@@ -45,8 +46,10 @@ def drawn_store(folder: Path, data_root: Path, text: str = GRID) -> Store:
         fill(store, cell)
     first = next(cell for cell in expand(grid) if cell.recipe is not None)
     name = SUITE.id.name
-    rows = [describe(first) | {"eval_dataset": name} | counts(first, f"{name}{e}") for e in (1, 2)]
-    store.commit_accuracy(first.cell_id, name, [r | {"epoch": e + 1} for e, r in enumerate(rows)])
+    for epoch in (1, 2):
+        part = {"epoch": epoch, "subset_fraction": 0.5, "subset_seed": 0}
+        row = describe(first) | {"eval_dataset": name} | part | counts(first, f"{name}{epoch}")
+        store.commit_accuracy(first.cell_id, part_of(name, epoch), [row])
     store.sweep()
     return store
 

@@ -9,6 +9,7 @@ import pytest
 from pydantic import BaseModel
 
 from orchestrator.distance_keys import Distance
+from orchestrator.evaluation_keys import CurveKeys
 from orchestrator.grid_file import (
     REQUIRED,
     GridFile,
@@ -32,6 +33,7 @@ SECTIONS: dict[type[BaseModel], str] = {
     ModelEntry: "## models",
     TransformOverrides: "The keys of `transform`",
     Recipe: "## recipe",
+    CurveKeys: "## curve",
     Resources: "## resources",
     Throughput: "## throughput",
     Distance: "## distance",

@@ -14,6 +14,7 @@ from torch import nn
 from workers import provenance
 from workers.augment import AugmentedSource
 from workers.cell import digest
+from workers.curve_recorder import CurveRecorder
 from workers.datasets import Dataset, Split, read_dataset
 from workers.errors import DataError, LostCheckpointError, PreemptedError, Problem, UserError
 from workers.evaluate import BATCH_SIZE, Score, evaluate
@@ -34,6 +35,7 @@ from workers.models import (
     unpack_state,
 )
 from workers.paths import place_here
+from workers.predictions import PredictionFile, Seen
 from workers.recipe import Recipe
 from workers.scoring import Scorer
 from workers.shared import SharedWork
@@ -57,6 +59,9 @@ class Bench:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.data_root = place_here(site.data_root)
         self.history: list[EpochRecord] = []
+        self.curve: CurveRecorder | None = None
+        if job.curve is not None and job.cell.recipe is not None:
+            self.curve = CurveRecorder(self, job.curve, job.cell.recipe["epochs"])
 
     @cached_property
     def suite(self) -> Suite:
@@ -248,6 +253,7 @@ class Bench:
         if state is not None:
             run.restore(state)
             objective.load_state(state.part("method"))
+        self._record(run, objective)
 
     def _keep(self, run: TrainingRun, objective: FineTuning) -> None:
         record = run.records[-1]
@@ -261,17 +267,37 @@ class Bench:
             self.states.save(run.capture(objective.state()))
         if not goes_on:
             raise PreemptedError(f"its driver asked it to stop after epoch {run.epochs_done}")
+        self._record(run, objective)
+
+    def _record(self, run: TrainingRun, objective: FineTuning) -> None:
+        """Score the model as it is now, if that is asked for and was not done before.
+
+        Done whenever a run begins, too: an earlier try may have saved this state and died then.
+        """
+        if self.curve is not None:
+            self.curve.record(objective.evaluated(run.module), run.epochs_done)
 
     def _to_device(self, inputs: torch.Tensor) -> torch.Tensor:
         return inputs.to(self.device, non_blocking=True)
 
-    def score(self, module: nn.Module, dataset: Dataset, split: Split) -> Score:
-        """Evaluate a model on one split."""
+    def score(
+        self,
+        module: nn.Module,
+        dataset: Dataset,
+        split: Split,
+        predictions: PredictionFile | None = None,
+    ) -> Score:
+        """Evaluate a model on one split, perhaps keeping what it predicts of each image."""
         source = self.source(dataset, [split])
         scorer = Scorer(dataset.classes, self.device)
         # What did not fit into a GPU's memory while training may not fit while scoring either.
         batch_size = max(1, BATCH_SIZE // self.job.micro_batches)
-        return evaluate(module, source, scorer, self.normalise, batch_size)
+        if predictions is None:
+            return evaluate(module, source, scorer, self.normalise, batch_size)
+        seen = Seen(scorer, predictions.masks, predictions.top)
+        score = evaluate(module, source, scorer, self.normalise, batch_size, seen)
+        predictions.add(split, seen.columns())
+        return score
 
 
 @lru_cache(maxsize=64)

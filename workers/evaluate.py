@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -13,6 +14,9 @@ from workers.scoring import Scorer
 
 BATCH_SIZE = 256
 """Images that are scored together; no part of a cell's identity."""
+
+Observe = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], None]
+"""Is given each batch's logits [B, n_labels], those under the class mask, and labels int64 [B]."""
 
 
 @dataclass(frozen=True)
@@ -33,8 +37,9 @@ def evaluate(
     scorer: Scorer,
     normalise: Callable[[torch.Tensor], torch.Tensor],
     batch_size: int = BATCH_SIZE,
+    observe: Observe | None = None,
 ) -> Score:
-    """Score every image of a source in float32, in eval mode."""
+    """Score every image of a source in float32, in eval mode, and in the source's order."""
     module.eval()
     correct, correct_unmasked, total, loss = 0, 0, 0, 0.0
     for batch in source.batches(torch.arange(len(source)), batch_size):
@@ -46,4 +51,24 @@ def evaluate(
         correct_unmasked += int(scorer.correct_unmasked(logits, labels).sum())
         loss += float(scorer.cross_entropy(selected, labels, reduction="sum"))
         total += len(labels)
+        if observe is not None:
+            observe(logits, selected, labels)
     return Score(correct, correct_unmasked, total, loss / total)
+
+
+@contextmanager
+def undisturbed(module: nn.Module) -> Iterator[None]:
+    """Let a module be evaluated in the middle of its training.
+
+    Afterwards each of its parts is in the mode that it was in, and torch's generators are where
+    they were. Weights and buffers stay as they are in eval mode anyway.
+    """
+    modes = {name: part.training for name, part in module.named_modules()}
+    devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+    try:
+        with torch.random.fork_rng(devices):
+            yield
+    finally:
+        module.train(modes[""])  # some architectures drop here what they cached in eval mode
+        for name, part in module.named_modules():
+            part.training = modes[name]

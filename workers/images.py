@@ -137,7 +137,7 @@ class ImageSource:
         self.n_bytes = len(self.files) * channels * height * width
         self.key = (
             str(chosen[0].folder),
-            digest([dataset.border, [[s.corruption, s.severity, len(s)] for s in chosen]]),
+            digest([dataset.border, [[s.corruption, s.severity, hash(s.files)] for s in chosen]]),
             transform.digest,
         )
 

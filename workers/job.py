@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from workers.cell import Cell
+from workers.curve import Curve
 from workers.method_files import MethodFile
 from workers.suites import Suite, adopt
 
@@ -30,6 +31,10 @@ class Site:
     """Parts that each batch is cut into, gradients adding up, to save memory."""
     state_seconds: float = 60.0
     """Training states are at least this far apart: what a killed try can lose, and an epoch."""
+    predictions: tuple[str, ...] = ()
+    """Evaluation sets whose predictions are kept, image by image."""
+    top: int = 10
+    """How many of the most probable classes are kept with each."""
     driver: str = ""
     """Whose cells these are; it may ask them to stop (`workers.going`). None may without a name."""
     suite: Suite | None = None
@@ -67,6 +72,20 @@ class Job:
     """Times as much host memory is reserved for it; raised after running out of host memory."""
     memory: int | None = None
     """Bytes of host memory that are reserved for it, as its executor fills in."""
+
+    scored: tuple[str, ...] = ()
+    """Those of `evaluate` whose rows are there, and only predictions are missing."""
+    curve: Curve | None = None
+    """What is evaluated while it is trained, if it is."""
+    recorded: frozenset[tuple[str, int]] = frozenset()
+    """The sets and epochs of which that is in the store."""
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The names of all parts of the accuracy table that it may commit."""
+        if self.curve is None or self.cell.recipe is None:
+            return self.evaluate
+        return (*self.evaluate, *self.curve.parts(self.cell.recipe["epochs"]))
 
     def micro_batches_at(self, site: Site) -> int:
         """Return how many parts each of its batches is cut into."""

@@ -11,26 +11,30 @@ import logging
 import os
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from workers import provenance
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from workers.attempts import begun_row, ended_row, printable, used_columns
-from workers.cell import Cell, canonical_json
 from workers.errors import (
     DataError,
     DivergedError,
     LostCheckpointError,
     PreemptedError,
+    Problem,
     UserError,
 )
 from workers.going import may_go_on, stop_if_asked
 from workers.job import Job, Site
 from workers.logs import keeping_log, rescue
 from workers.outcome import ErrorKind, Outcome
+from workers.predictions import PredictionFile
+from workers.rows import score
+from workers.schemas import KEYS
 from workers.storage import StorageError
 from workers.store import CHECKPOINT, Row, Store
 
@@ -38,6 +42,8 @@ if TYPE_CHECKING:
     from torch import nn
 
     from workers.bench import Bench
+
+COUNTS = ("n_correct", "n_correct_unmasked", "n_total")
 
 Perform = Callable[[Job, Site, Store], int]
 """Does a job's work and returns the number of rows that it committed."""
@@ -139,10 +145,11 @@ def perform_cell(job: Job, site: Site, store: Store) -> int:
     """Make the cell's model and commit a row for every split of the sets that are missing."""
     bench = open_bench(job, site, store)
     module = make_model_anyway(bench)
+    before = rows_before(job, store)
     rows = 0
     for name in job.evaluate:
         stop_if_asked(store, site.driver)
-        rows += score_set(bench, module, name)
+        rows += score_set(bench, module, name, before)
     return rows
 
 
@@ -182,7 +189,9 @@ def make_model_anyway(bench: Bench) -> nn.Module:
                 raise StorageError(str(error)) from error
             lost = cells.pop(error.cell_id)
             if lost != bench.cell:
-                perform_cell(replace(bench.job, cell=lost, evaluate=()), bench.site, bench.store)
+                perform_cell(
+                    replace(bench.job, cell=lost, evaluate=(), curve=None), bench.site, bench.store
+                )
 
 
 def make_model(bench: Bench) -> nn.Module:
@@ -208,66 +217,70 @@ def make_model(bench: Bench) -> nn.Module:
     return module
 
 
-def score_set(bench: Bench, module: nn.Module, name: str) -> int:
-    """Score a model on every split of one evaluation set and commit the rows together."""
-    from workers.models import weights_digest
+def score_set(bench: Bench, module: nn.Module, name: str, before: Sequence[Row] = ()) -> int:
+    """Score a model on every split of one evaluation set and commit the rows together.
 
-    dataset = bench.dataset(name)
-    rows = []
-    for split in dataset.splits:
-        started = datetime.now(UTC)
-        score = bench.score(module, dataset, split)
-        rows.append(
-            {
-                **describe(bench.cell),
-                "eval_dataset": name,
-                "corruption": split.corruption,
-                "severity": split.severity,
-                **vars(score),
-                "n_expected": split.n_expected,
-                "dataset_digest": dataset.digest,
-                "transform_digest": bench.transform.digest,
-                "weights_digest": weights_digest(bench.cell.model, bench.data_root),
-                "precision": "fp32",
-                "device": provenance.gpu_in_use() or bench.device.type,
-                **versions(bench.site),
-                "attempt": bench.job.attempt,
-                "started_at": started,
-                "finished_at": datetime.now(UTC),
-            }
-        )
-    bench.store.commit_accuracy(bench.cell.cell_id, name, rows)
+    Predictions that are asked for come first: where the rows are, they are, too. A set that was
+    scored before keeps its rows.
+
+    Args:
+        bench: of the cell.
+        module: its model.
+        name: of the set.
+        before: the rows that the store has of the sets that were scored before.
+
+    Returns:
+        How many rows were committed.
+    """
+    dataset, cell_id = bench.dataset(name), bench.cell.cell_id
+    if name in bench.site.predictions:
+        kept = PredictionFile(cell_id, dataset, bench.suite, bench.site.top)
+        rows = score(bench, module, dataset, kept)
+        check_unchanged(rows, before)
+        bench.store.commit_predictions(cell_id, name, kept.close())
+    else:
+        rows = score(bench, module, dataset)
     correct, total = (sum(row[key] for row in rows) for key in ("n_correct", "n_total"))
     logger.info("%s: %d of %d images right", name, correct, total)
+    if name in bench.job.scored:
+        return 0
+    bench.store.commit_accuracy(cell_id, name, rows)
     return len(rows)
 
 
-def describe(cell: Cell) -> Row:
-    """Return the columns of an accuracy row that say which cell it is of."""
-    recipe = None if cell.recipe is None else {**cell.recipe, **cell.data_choices}
-    return {
-        "suite": cell.suite,
-        "suite_version": cell.suite_version,
-        "model": cell.model.name,
-        "pretraining": cell.model.pretraining,
-        "downstream": cell.downstream,
-        "method": cell.label,
-        "seed": cell.seed,
-        "cell_id": cell.cell_id,
-        "hyperparameters": canonical_json(dict(cell.hyperparameters)),
-        "recipe": None if recipe is None else canonical_json(recipe),
-    }
+def rows_before(job: Job, store: Store) -> list[Row]:
+    """Return the rows of the sets of which only predictions are missing.
+
+    Reads the whole table, so only where there is such a set.
+    """
+    if not job.scored:
+        return []
+    table = store.scan("accuracy", [*KEYS["accuracy"], *COUNTS, "device"]).table
+    is_meant = pc.and_(
+        pc.equal(table["cell_id"], job.cell.cell_id),
+        pc.and_(pc.is_null(table["epoch"]), pc.is_in(table["eval_dataset"], pa.array(job.scored))),
+    )
+    rows: list[Row] = table.filter(is_meant).to_pylist()
+    return rows
 
 
-def versions(site: Site) -> Row:
-    """Return the columns of an accuracy row that say what software made it."""
-    return {
-        "torch_version": provenance.version_of("torch"),
-        "timm_version": provenance.version_of("timm"),
-        "ray_version": site.ray_version,
-        "rib_version": provenance.version_of("rib-orchestrator"),
-        "git_commit": site.git_commit,
-    }
+def check_unchanged(rows: Sequence[Row], before: Sequence[Row]) -> None:
+    """Check that a finished cell's rows are what they were, where it was scored before.
+
+    Raises:
+        UserError: when they are not: predictions would then belong to other numbers than are there.
+    """
+    key = KEYS["accuracy"]
+    known = {tuple(row[column] for column in key): row for row in before}
+    for row in rows:
+        old = known.get(tuple(row.get(column) for column in key), row)
+        counts = [
+            f"{one['n_correct']} of {one['n_total']} on {one['device']}" for one in (old, row)
+        ]
+        if any(old[column] != row[column] for column in COUNTS):
+            problem = f"its rows say {counts[0]}, and scored again it is {counts[1]}"
+            hint = "keep predictions on the kind of device that the rows were made on"
+            raise UserError([Problem(f"{row['eval_dataset']}", problem, hint)])
 
 
 def classify(error: Exception) -> ErrorKind:

@@ -39,6 +39,10 @@ ACCURACY = pa.schema(
         ("n_total", _int),
         ("n_expected", _int),
         ("loss", _float),  # mean cross-entropy over n_total, with the class mask
+        # Which part of the images an epoch's rows are of (workers.curve); null for a finished cell.
+        ("subset_fraction", _float),
+        ("subset_seed", _int),
+        ("subset_digest", _string),  # of the names and labels of its images
         # Provenance.
         ("hyperparameters", _string),  # JSON
         ("recipe", _string),  # JSON, null where nothing is trained
@@ -200,6 +204,35 @@ DISTANCES = pa.schema(
     ]
 )
 
+_classes = pa.list_(pa.field("element", pa.int16()))
+
+PREDICTIONS = pa.schema(
+    [
+        # One row per cell, evaluation split and image. Classes that are predicted are places in the
+        # suite's label space, from 0.
+        ("cell_id", _string),
+        ("eval_dataset", _string),
+        ("corruption", _string),
+        ("severity", _int),
+        ("image", _string),  # its file below the split's folder
+        ("label", _string),  # its class, as the data set calls it
+        ("targets", _classes),  # the predictions that are right
+        # Over the data set's own classes (its class mask).
+        ("top1", pa.int16()),
+        ("correct", _bool),
+        ("probability", pa.float32()),  # of top1
+        # Over the whole label space.
+        ("top1_unmasked", pa.int16()),
+        ("correct_unmasked", _bool),
+        ("probability_unmasked", pa.float32()),
+        # The most probable classes, the first of equals first.
+        ("top", _classes),  # over the whole label space
+        ("top_masked", _classes),  # over the set's own; null where those are the whole label space
+        ("top1_within", _classes),  # over each set of classes that the suite declares, in its order
+        ("dataset_digest", _string),
+    ]
+)
+
 TABLES: dict[str, pa.Schema] = {
     "accuracy": ACCURACY,
     "attempts": ATTEMPTS,
@@ -207,14 +240,19 @@ TABLES: dict[str, pa.Schema] = {
     "history": HISTORY,
     "tuning": TUNING,
     "distances": DISTANCES,
+    "predictions": PREDICTIONS,
 }
 
 KEYS: dict[str, list[str]] = {
-    "accuracy": ["cell_id", "epoch", "eval_dataset", "corruption", "severity"],
+    "accuracy": [
+        *("cell_id", "epoch", "eval_dataset", "corruption", "severity"),
+        *("subset_fraction", "subset_seed"),  # lest a part of the images hide another one
+    ],
     "attempts": ["cell_id", "attempt"],
     "cleared": ["clearing", "cell_id"],
     "history": ["cell_id", "epoch"],
     "tuning": ["search", "trial"],
     "distances": ["cell_id"],
+    "predictions": ["cell_id", "eval_dataset", "corruption", "severity", "image"],
 }
 """What identifies a row; a table holds one row per key."""

@@ -58,6 +58,11 @@ class Scorer:
         """Whether the arg-max over the class mask is a target of the image's class: bool [B]."""
         return _hits(selected, self._masked[labels])
 
+    def top1(self, selected: torch.Tensor) -> torch.Tensor:
+        """Return the arg-max over the class mask, as label-space indices: int64 [B]."""
+        best = selected.argmax(dim=-1)
+        return best if self.columns is None else self.columns[best]
+
     def correct_unmasked(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """Whether the arg-max over the whole label space is a target: bool [B]."""
         return _hits(logits, self._unmasked[labels])

@@ -20,7 +20,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from workers.committed import Committed
+from workers.committed import Committed, sets_by_cell
 from workers.compaction import COMPACTED, Compaction, Compactor
 from workers.errors import Problem, UserError
 from workers.repeats import distinct, needed
@@ -147,9 +147,16 @@ class Store:
 
     # ------------------------------------------------------------------ commits
 
-    def commit_accuracy(self, cell_id: str, eval_dataset: str, rows: Sequence[Row]) -> None:
-        """Commit every split of one evaluation set of a cell in one file."""
-        self._commit("accuracy", f"{cell_id}.{eval_dataset}", rows)
+    def commit_accuracy(self, cell_id: str, part: str, rows: Sequence[Row]) -> None:
+        """Commit every split of one evaluation set of a cell in one file.
+
+        The part is the set's name; for an epoch's rows it is what `workers.curve.part_of` says.
+        """
+        self._commit("accuracy", f"{cell_id}.{part}", rows)
+
+    def commit_predictions(self, cell_id: str, eval_dataset: str, data: pa.Buffer) -> None:
+        """Commit a file of `workers.predictions`: every image of one evaluation set of a cell."""
+        self.storage.write(f"predictions/{cell_id}.{eval_dataset}.parquet", data)
 
     def commit_attempt(self, row: Row) -> None:
         """Commit a try at a cell, replacing what was said of the same try before.
@@ -219,19 +226,19 @@ class Store:
 
     # ------------------------------------------------------------------ the driver's part
 
-    def seal(self, cell_id: str, eval_datasets: Sequence[str]) -> None:
-        """Make one file of a finished cell's per-set files.
+    def seal(self, cell_id: str, parts: Sequence[str]) -> None:
+        """Make one file of the parts of a finished cell's rows.
 
         The merged file is there before its parts go, so a reader never misses a row; one that
         reads in between may see a row twice. `sweep` clears up after a driver that died there.
         """
         merged = f"accuracy/{cell_id}.parquet"
-        parts = [f"accuracy/{cell_id}.{name}.parquet" for name in eval_datasets]
-        if len(parts) == 1 and not self.storage.exists(merged):
-            self.storage.move(parts[0], merged)
+        files = [f"accuracy/{cell_id}.{part}.parquet" for part in parts]
+        if len(files) == 1 and not self.storage.exists(merged):
+            self.storage.move(files[0], merged)
             return
         tables, seen = [], []
-        for name in (merged, *parts):
+        for name in (merged, *files):
             try:
                 tables.append(read_file(self.storage, "accuracy", name))
                 seen.append(name)
@@ -252,8 +259,8 @@ class Store:
         Those are unsealed parts, temporary files, and training states of cells that are trained: a
         worker that was thought dead may have written them after its successor was done.
         """
-        for cell_id, eval_datasets in self._unsealed().items():
-            self.seal(cell_id, eval_datasets)
+        for cell_id, parts in self._unsealed().items():
+            self.seal(cell_id, parts)
         for name in self._debris():
             self.storage.delete(name)
 
@@ -263,12 +270,12 @@ class Store:
         return bool(self._unsealed() or self._debris())
 
     def _unsealed(self) -> dict[str, list[str]]:
-        """Return the sets that have a file of their own, by cell."""
+        """Return the parts of rows that have a file of their own, by cell."""
         parts = defaultdict(list)
         for name in self.storage.names("accuracy", ".parquet"):
-            cell_id, _, eval_dataset = name.removesuffix(".parquet").partition(".")
-            if eval_dataset:
-                parts[cell_id].append(eval_dataset)
+            cell_id, _, part = name.removesuffix(".parquet").partition(".")
+            if part:
+                parts[cell_id].append(part)
         return parts
 
     def _debris(self) -> list[str]:
@@ -357,11 +364,20 @@ class Store:
         """Read some columns of every file of a table, with repeated keys; see `scan`."""
         return read_table(self.storage, table, columns, encoded)
 
+    def kept_predictions(self) -> dict[str, set[str]]:
+        """Return the evaluation sets of which predictions are kept, by cell."""
+        return sets_by_cell(self.storage.names("predictions", ".parquet"))
+
     def committed(self) -> Committed:
-        """Return what is done, from the rows and checkpoints themselves and nothing else."""
+        """Return what is done, from the rows and checkpoints themselves and nothing else.
+
+        Predictions are there when their file is: `rib verify` reads them.
+        """
         reading = self.read_files("accuracy", KEYS["accuracy"])
         checkpoints = self.storage.folders_with("artifacts", CHECKPOINT)
-        return Committed.of(reading.table, checkpoints, reading.damage)
+        return Committed.of(
+            reading.table, checkpoints, reading.damage, predictions=self.kept_predictions()
+        )
 
 
 def open_store(uri: str) -> Store:

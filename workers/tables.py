@@ -39,9 +39,13 @@ READERS_FAR = 32
 
 NEEDED: dict[str, list[str]] = {
     **KEYS,
-    "accuracy": [*KEYS["accuracy"], "n_correct", "n_total"],
+    "accuracy": [
+        *("cell_id", "epoch", "eval_dataset", "corruption", "severity"),
+        *("n_correct", "n_total"),
+    ],
     "attempts": [*KEYS["attempts"], "state"],
     "cleared": [*KEYS["cleared"], "attempt"],
+    "predictions": [*KEYS["predictions"], "label", "targets", "top1", "correct"],
 }
 """Columns without which a file is no file of a table."""
 
@@ -170,6 +174,17 @@ def read_file(storage: Storage, table: str, name: str) -> pa.Table:
     if damage:
         raise DamagedTableError(damage[name])
     return found[name]
+
+
+def read_columns(storage: Storage, table: str, name: str, columns: Sequence[str]) -> pa.Table:
+    """Read some columns of a file; whether its rows are those of its name is not looked at.
+
+    Raises:
+        FileNotFoundError: when it is not there.
+        DamagedTableError: when it is damaged.
+        StorageError: when the storage does not give it out.
+    """
+    return _rows_of(storage, table, name, list(columns), encoded=False)
 
 
 def to_strings(rows: pa.Table) -> pa.Table:
@@ -363,11 +378,16 @@ def _joined(rows: pa.Table, first: str, second: pa.ChunkedArray) -> pa.ChunkedAr
 
 
 _NAMES: dict[str, Callable[[pa.Table], list[pa.ChunkedArray]]] = {
-    "accuracy": lambda r: [r["cell_id"], _joined(r, "cell_id", r["eval_dataset"])],
+    "accuracy": lambda r: [
+        r["cell_id"],
+        part := _joined(r, "cell_id", r["eval_dataset"]),
+        pc.binary_join_element_wise(part, _padded(r["epoch"], 5), ".e"),
+    ],
     "attempts": lambda r: [_joined(r, "cell_id", _padded(r["attempt"], 4))],
     "cleared": lambda r: [r["clearing"]],
     "history": lambda r: [r["cell_id"]],
     "tuning": lambda r: [_joined(r, "search", _padded(r["trial"], 5))],
     "distances": lambda r: [r["cell_id"]],
+    "predictions": lambda r: [_joined(r, "cell_id", r["eval_dataset"])],
 }
 """How a file that has a row may be called, without its ending."""

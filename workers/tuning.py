@@ -16,14 +16,8 @@ from workers import provenance
 from workers.attempts import printable
 from workers.cell import Cell, canonical_json
 from workers.job import Job, Site
-from workers.run import (
-    classify,
-    describe,
-    make_model,
-    open_bench,
-    set_up_torch,
-    versions,
-)
+from workers.rows import describe, versions
+from workers.run import classify, make_model, open_bench, set_up_torch
 from workers.store import Store
 
 if TYPE_CHECKING:

@@ -167,7 +167,7 @@ def status(store: StoreUri, as_json: JsonOption = False) -> None:
         print(to_json(with_remarks(states, remarks)))
         tell(f"rib: {driver}")
     else:
-        print_table(status_table(loaded, states, remarks, str(driver)))
+        print_table(status_table(loaded, plan_now, states, remarks, str(driver)))
         for line in failure_lines(states, store):
             print(line)
     damaged = (*committed.damaged, *attempts.damaged, *cleared.damaged)
@@ -232,6 +232,7 @@ def _run(grid: Grid, only: str | None, options: RunOptions, as_json: bool) -> No
 
 
 def _report_run(result: Result, mixed_data: bool, as_json: bool) -> None:
+    from orchestrator.report.plans import lost_notes
     from orchestrator.results import results_of
     from workers.store import Store
 
@@ -248,6 +249,8 @@ def _report_run(result: Result, mixed_data: bool, as_json: bool) -> None:
         tell(f"{what}; see: rib status {result.grid.store}")
     if result.standing:
         tell(_of_standing(result))
+    for line in lost_notes(result.plan):
+        tell(f"rib: {line}")
     try:
         results = results_of(Store(result.grid.store), result.grid, mixed_data)
     except UserError as error:

@@ -12,6 +12,8 @@ import pandas as pd
 
 from orchestrator.accuracies import BASELINE, accuracies_from_rows
 from orchestrator.contamination import Contamination
+from orchestrator.curves import PART, curves_of, of_one_part
+from orchestrator.grid import Grid
 from orchestrator.plan import Node, make_plan
 from orchestrator.results import labelled, stored_grid
 from orchestrator.scoring import MASKED, Scoring
@@ -34,7 +36,7 @@ PROVENANCE = [
 ]
 
 _COLUMNS = [
-    *["model", "method", "downstream", "seed", "cell_id", "epoch"],
+    *["model", "method", "downstream", "seed", "cell_id", "epoch", *PART],
     *["eval_dataset", "corruption", "severity"],
     *["n_correct", "n_correct_unmasked", "n_total"],
     *PROVENANCE,
@@ -131,7 +133,7 @@ def read_source(store: Store) -> Source:
     wanted = {cell_id: node for cell_id, node in plan.nodes.items() if node.wanted}
     cells = {cell_id: node.cell for cell_id, node in wanted.items()}
     rows = labelled(_read(store, "accuracy", _COLUMNS), cells)
-    tables = _Tables(rows, _read(store, "history"), grid.suite)
+    tables = _Tables(rows, _read(store, "history"), grid, cells)
     contamination = Contamination.of(grid.suite)
     exported = tuple(_exported(node, tables, contamination) for node in wanted.values())
     return Source(store.uri, grid.name, grid.suite, exported)
@@ -144,7 +146,10 @@ _Key = tuple[str, str, int, str | None]
 class _Tables:
     """A store's rows, by cell."""
 
-    def __init__(self, rows: pd.DataFrame, history: pd.DataFrame, suite: Suite) -> None:
+    def __init__(
+        self, rows: pd.DataFrame, history: pd.DataFrame, grid: Grid, cells: Mapping[str, Cell]
+    ) -> None:
+        suite = grid.suite
         final = rows[rows["epoch"].isna()]
         whole_space = Scoring.parse(["all"], [suite.id.name, *suite.ood_names])
         known = final[final["n_correct_unmasked"].notna()]
@@ -152,10 +157,9 @@ class _Tables:
         self.unmasked = _percents(known, suite, whole_space)
         self.before = {key[0]: of for key, of in self.accuracies.items() if key[1] == BASELINE}
         self.curves: dict[int, dict[_Key, dict[str, float]]] = {}
-        for epoch in sorted(rows["epoch"].dropna().unique()):
-            some = rows[rows["epoch"] == epoch].copy()
-            some["epoch"] = None
-            self.curves[int(epoch)] = _percents(some, suite)
+        curves = of_one_part(curves_of(rows, cells, suite.splits()), grid.curve)
+        for epoch, some in curves.groupby("epoch"):
+            self.curves[int(str(epoch))] = _by_key(some)
         self.final = dict(iter(final.groupby("cell_id", observed=True)))
         self.history: dict[str, list[dict[str, Any]]] = {}
         plain = history.astype(object).where(history.notna(), None)
@@ -192,8 +196,12 @@ def _percents(
     rows: pd.DataFrame, suite: Suite, scoring: Scoring = MASKED
 ) -> dict[_Key, dict[str, float]]:
     """Return the accuracies of each cell that has a complete set."""
+    return _by_key(accuracies_from_rows(rows, suite.splits(), scoring))
+
+
+def _by_key(accuracies: pd.DataFrame) -> dict[_Key, dict[str, float]]:
     found: dict[_Key, dict[str, float]] = {}
-    records: list[Any] = accuracies_from_rows(rows, suite.splits(), scoring).to_dict("records")
+    records: list[Any] = accuracies.to_dict("records")
     for row in records:
         downstream = None if pd.isna(row["downstream"]) else str(row["downstream"])
         key = str(row["model"]), str(row["method"]), int(row["seed"]), downstream

@@ -25,6 +25,7 @@ _NAMED_FAILURES = 20
 _MESSAGE = 300
 """Characters of a failure's message that are shown."""
 _NAMED_MODELS = 3
+_NAMED_CELLS = 3
 
 
 def plan_summary(grid: Grid, plan: Plan, estimates: Estimates) -> dict[str, Any]:
@@ -48,6 +49,8 @@ def plan_summary(grid: Grid, plan: Plan, estimates: Estimates) -> dict[str, Any]
         "checkpoint_bytes_unknown_of": estimates.without_size(todo),
         "checkpoint_bytes_peak": peak_bytes(plan, grid.keep, estimates.checkpoints),
         "keep": grid.keep,
+        "without_curve": plan.without_curve,
+        "without_predictions": plan.without_predictions,
         "train_again": [node.cell.cell_id for node in todo if node.trains_again],
         "device": estimates.device,
         "device_hours": estimates.hours(todo),
@@ -139,6 +142,7 @@ def _totals(grid: Grid, plan: Plan, estimates: Estimates) -> list[str]:
         f"at most {size(peak_bytes(plan, grid.keep, estimates.checkpoints))} of checkpoints at a "
         f"time (keep: {grid.keep})",
         *_trained_again(todo),
+        *lost_notes(plan),
         *([_total_hours(estimates, todo)] if todo else []),
         f"store: {grid.store}",
     ]
@@ -158,6 +162,28 @@ def _trained_again(todo: list[Node]) -> list[str]:
         f"{again} of them have rows and train again: their checkpoints were not kept, and are "
         "needed for other cells or for evaluations that are missing"
     ]
+
+
+def lost_notes(plan: Plan) -> list[str]:
+    """Say which cells will not have the curve, or the predictions, that the grid asks for."""
+    lost = (
+        (plan.without_curve, "whole curve", "trained without it, and are not trained again for it"),
+        (
+            plan.without_predictions,
+            "predictions",
+            "scored without them, and their checkpoints are not kept (see the key keep)",
+        ),
+    )
+    return [
+        f"{len(cells)} cells have no {what} ({_named(cells)}): they were {why}"
+        for cells, what, why in lost
+        if cells
+    ]
+
+
+def _named(cells: list[str]) -> str:
+    more = f" and {len(cells) - _NAMED_CELLS} more" if len(cells) > _NAMED_CELLS else ""
+    return ", ".join(cells[:_NAMED_CELLS]) + more
 
 
 def _total_hours(estimates: Estimates, todo: list[Node]) -> str:
@@ -202,11 +228,13 @@ def _grouped(plan: Plan) -> dict[tuple[str, str], list[Node]]:
     return groups
 
 
-def status_table(grid: Grid, states: pd.DataFrame, remarks: Remarks, driver: str) -> Table:
+def status_table(
+    grid: Grid, plan: Plan, states: pd.DataFrame, remarks: Remarks, driver: str
+) -> Table:
     """Lay out how far a grid is: counts by model and method, and who drives it."""
     counts = Table(title=f"{grid.name} in {grid.store}", title_justify="left", box=SIMPLE_HEAD)
     counts.caption_justify = "left"
-    counts.caption = Text("\n".join([driver, *remarks.canary_notes()]))
+    counts.caption = Text("\n".join([driver, *remarks.canary_notes(), *lost_notes(plan)]))
     counts.add_column("model")
     counts.add_column("method")
     for state in STATES:

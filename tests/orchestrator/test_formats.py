@@ -21,7 +21,8 @@ from orchestrator.grid import load_grid, with_digests
 from orchestrator.plan import expand
 from tests.orchestrator.rib import rib
 from tests.orchestrator.test_tables import POSTER
-from workers.run import describe
+from workers.rows import describe
+from workers.schemas import PREDICTIONS
 from workers.store import Store
 
 Capture = pytest.CaptureFixture[str]
@@ -274,22 +275,22 @@ def predicted(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     rows = pq.read_table(folder / "accuracy").to_pandas()
     (folder / "predictions").mkdir()
     for (cell_id, name), splits in rows.groupby(["cell_id", "eval_dataset"]):
-        tables = [
-            pa.table(
-                {
-                    "corruption": pa.array([none(row["corruption"])] * 200, pa.string()),
-                    "severity": pa.array([none(row["severity"])] * 200, pa.int64()),
-                    # Easy images come first: what one gets right, the better ones do too.
-                    "image": [f"k/{n:03}.{name}" for n in range(200)],
-                    "correct": np.arange(200) < row["n_correct"],
-                    "correct_unmasked": np.arange(200) < row["n_correct_unmasked"],
-                }
-            )
+        images = [
+            {
+                "cell_id": cell_id,
+                "eval_dataset": name,
+                "corruption": none(row["corruption"]),
+                "severity": none(row["severity"]),
+                # Easy images come first: what one gets right, the better ones do too.
+                "image": f"k/{n:03}.{name}",
+                "correct": n < row["n_correct"],
+                "correct_unmasked": n < row["n_correct_unmasked"],
+            }
             for row in splits.to_dict("records")
+            for n in range(200)
         ]
-        pq.write_table(
-            pa.concat_tables(tables), folder / "predictions" / f"{cell_id}.{name}.parquet"
-        )
+        path = folder / "predictions" / f"{cell_id}.{name}.parquet"
+        pq.write_table(pa.Table.from_pylist(images, PREDICTIONS), path, store_schema=False)
     return folder
 
 
@@ -342,4 +343,4 @@ def test_predictions_of_other_rows_are_refused(
     path.write_bytes(path.read_bytes()[:-20])
     capsys.readouterr()
     assert rib("report", other) == 2
-    assert "cannot be read" in capsys.readouterr().err
+    assert "cut short" in capsys.readouterr().err

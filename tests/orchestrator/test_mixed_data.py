@@ -12,7 +12,7 @@ from orchestrator.grid import Grid, load_grid, with_digests
 from orchestrator.plan import expand
 from tests.orchestrator.rib import rib
 from workers.cell import Cell
-from workers.run import describe
+from workers.rows import describe
 from workers.store import Store
 
 SETS = ("val", "v2", "a", "r", "sketch", "objectnet", "cartoon", "drawing")

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from orchestrator.grid_file import Resources
 from orchestrator.plan import Node, Only, Plan, expand, make_plan
 from tests.cells import make_cell
 from workers.cell import Cell, Model
+from workers.curve import Curve, EpochKey
 from workers.labels import LabelSpace
 from workers.methods import methods
 from workers.recipe import Recipe
@@ -297,3 +299,97 @@ def test_what_is_to_do_is_closed_and_no_more_than_needed(seed: int, share: float
 def test_an_unknown_parent_is_an_error() -> None:
     with pytest.raises(KeyError):
         make_plan(make_grid(entry("s", "soup", members=("ft", "nothing"))), Committed())
+
+
+# ---------------------------------------------------------------------- along the way
+
+
+CURVE = Curve(("val", "c"), every=2, fraction=0.5)
+
+
+def along(cell: Cell, *moments: tuple[str, int], fraction: float = 0.5) -> dict[EpochKey, int]:
+    return {
+        (name, epoch, fraction, 0): len(SUITE.evaluation_sets[name].splits)
+        for name, epoch in moments
+    }
+
+
+WHOLE = tuple((name, epoch) for epoch in (0, 2) for name in ("val", "c"))
+
+
+def test_a_curve_costs_its_part_of_the_images_at_each_epoch() -> None:
+    grid = replace(make_grid(entry("ft")), curve=CURVE)
+    plain, curved = make_plan(make_grid(entry("ft")), Committed()), make_plan(grid, Committed())
+    for cell_id, node in curved.nodes.items():
+        extra = 0 if node.cell.is_baseline else 2 * round(0.5 * (10 + 30))
+        assert node.evaluation_images == plain.nodes[cell_id].evaluation_images + extra
+
+
+def test_a_curve_makes_no_trained_cell_run_and_is_said_to_be_lost() -> None:
+    grid = replace(make_grid(entry("ft")), curve=CURVE)
+    cells = list(expand(grid))
+    plan = make_plan(grid, hold(cells, ALL))
+    assert plan.todo == set()
+    assert plan.without_curve == [cell.cell_id for cell in cells if not cell.is_baseline]
+
+
+@pytest.mark.parametrize(
+    ("moments", "fraction", "is_whole"),
+    [
+        (WHOLE, 0.5, True),
+        (WHOLE[:-1], 0.5, False),
+        (WHOLE, 0.25, False),
+        ((), 0.5, False),
+    ],
+)
+def test_a_curve_is_whole_with_all_of_its_epochs_on_its_own_part(
+    moments: tuple[tuple[str, int], ...], fraction: float, is_whole: bool
+) -> None:
+    grid = replace(make_grid(entry("ft")), curve=CURVE)
+    cells = list(expand(grid))
+    committed = hold(cells, ALL)
+    for cell in cells:
+        if not cell.is_baseline:
+            committed.epochs[cell.cell_id] = along(cell, *moments, fraction=fraction)
+    plan = make_plan(grid, committed)
+    assert (plan.without_curve == []) == is_whole
+    for node in plan.nodes.values():
+        if not node.cell.is_baseline:
+            assert node.recorded == (frozenset(moments) if fraction == 0.5 else frozenset())
+
+
+def test_a_split_that_is_missing_is_scored_again() -> None:
+    grid = replace(make_grid(entry("ft")), curve=CURVE)
+    cell = next(cell for cell in expand(grid) if not cell.is_baseline)
+    committed = Committed(epochs={cell.cell_id: {("c", 0, 0.5, 0): 1, ("val", 0, 0.5, 0): 1}})
+    assert make_plan(grid, committed).nodes[cell.cell_id].recorded == {("val", 0)}
+
+
+def test_predictions_that_are_asked_for_later_are_evaluations_alone() -> None:
+    plain = make_grid(entry("ft"))
+    grid = replace(plain, predictions=("a", "val"))
+    cells = list(expand(grid))
+    committed = hold(cells, ALL)
+    committed.predictions = {cell.cell_id: {"val"} for cell in cells}
+    assert [c.cell_id for c in cells] == [c.cell_id for c in expand(plain)]
+    plan = make_plan(grid, committed)
+    assert plan.todo == set(plan.nodes)
+    for node in plan.nodes.values():
+        assert (node.missing, node.scored, node.has_to_train) == (("a",), ("a",), False)
+    committed.predictions = {cell.cell_id: {"val", "a"} for cell in cells}
+    assert make_plan(grid, committed).todo == set()
+
+
+def test_predictions_train_nothing_again() -> None:
+    """Without its checkpoint a cell would have to be trained again: that is said instead."""
+    grid = replace(make_grid(entry("ft")), predictions=("a",))
+    cells = list(expand(grid))
+    plan = make_plan(grid, hold(cells, ALL, weights=False))
+    baselines = {cell.cell_id for cell in cells if cell.is_baseline}
+    assert plan.todo == baselines
+    assert set(plan.without_predictions) == {cell.cell_id for cell in cells} - baselines
+    # A cell that runs anyway makes them, too.
+    plan = make_plan(grid, hold(cells, ("val", "a"), weights=False))
+    assert plan.without_predictions == []
+    for node in plan.nodes.values():
+        assert (node.missing, node.scored) == (("a", "c"), ("a",))

@@ -370,7 +370,8 @@ def test_any_order_of_events_gives_the_committed_rows(
             store.commit_accuracy(cell_id, name, rows)
             unsealed[cell_id].add(name)
             expected |= {
-                (cell_id, None, name, r.get("corruption"), r.get("severity")) for r in rows
+                (cell_id, None, name, r.get("corruption"), r.get("severity"), None, None)
+                for r in rows
             }
         elif kind == "seal" and unsealed[cell_id]:
             store.seal(cell_id, sorted(unsealed[cell_id]))

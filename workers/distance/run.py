@@ -18,7 +18,8 @@ from workers.errors import DataError, DivergedError, Problem, UserError
 from workers.going import stop_if_asked
 from workers.job import Job, Site
 from workers.outcome import Outcome
-from workers.run import describe, execute, open_bench, versions
+from workers.rows import describe, versions
+from workers.run import execute, open_bench
 from workers.store import Row, Store
 
 if TYPE_CHECKING:

@@ -53,6 +53,9 @@ class EMA(FineTuning):
     def load_state(self, state: dict[str, torch.Tensor]) -> None:
         self.average.module.load_state_dict(state)
 
-    def finish(self, module: nn.Module) -> nn.Module:  # noqa: ARG002
+    def evaluated(self, module: nn.Module) -> nn.Module:  # noqa: ARG002
         averaged: nn.Module = self.average.module
         return averaged
+
+    def finish(self, module: nn.Module) -> nn.Module:
+        return self.evaluated(module)

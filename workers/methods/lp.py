@@ -62,9 +62,12 @@ class LinearProbe(FineTuning):
     def build(self, bench: Workbench) -> nn.Module:
         if self.config.also_train:
             return super().build(bench)
-        module = bench.pretrained()
-        bench.train(classifier_of(module), self, inputs=bench.frozen_features())
-        return module
+        self.whole = bench.pretrained()
+        bench.train(classifier_of(self.whole), self, inputs=bench.frozen_features())
+        return self.whole
+
+    def evaluated(self, module: nn.Module) -> nn.Module:
+        return module if self.config.also_train else self.whole
 
     def prepare(self, module: nn.Module, bench: Workbench) -> None:  # noqa: ARG002
         chosen = matching(module, self.config.also_train)
