@@ -102,7 +102,7 @@ def compare(results: Results, first: str, second: str, downstream: str | None = 
     if results.expected is None:
         message = "a table does not say of how many images its numbers are: nothing can be tested"
         raise UserError([Problem(results.source, message, "compare entries of a store")])
-    names = _names(results, (first, second), downstream)
+    names = choose_two(entry_names(results), (first, second), downstream, results.sets.ood)
     sides = side_of(results, names[0], downstream), side_of(results, names[1], downstream)
     found = [_on_set(results, *sides, k) for k in range(len(results.sets.names))]
     adjusted = iter(holm([one.tested.p for one in found if one.tested is not None]))
@@ -141,8 +141,20 @@ def find_entry(given: str, known: Sequence[Name]) -> list[Name]:
     return next((fits for fits in ways if fits), [])
 
 
-def _names(results: Results, given: Sequence[str], downstream: str | None) -> tuple[Name, Name]:
-    known = entry_names(results)
+def choose_two(
+    known: Sequence[Name], given: Sequence[str], downstream: str | None, ood: Sequence[str]
+) -> tuple[Name, Name]:
+    """Find out which two entries are meant.
+
+    Args:
+        known: the entries that there are.
+        given: two names; see `find_entry`.
+        downstream: the downstream set that is looked at; None for all.
+        ood: the downstream sets that there are.
+
+    Raises:
+        UserError: a name fits none or several, both are the same, or there is no such set.
+    """
     problems, found = [], []
     for name in given:
         fits = find_entry(name, known)
@@ -156,8 +168,8 @@ def _names(results: Results, given: Sequence[str], downstream: str | None) -> tu
             problems.append(Problem(name, "is no entry of this store", hint))
     if len(found) == 2 and found[0] == found[1]:
         problems.append(Problem(given[1], f"is the same entry as {given[0]}"))
-    if downstream is not None and downstream not in results.sets.ood:
-        hint = nearest(downstream, results.sets.ood)
+    if downstream is not None and downstream not in ood:
+        hint = nearest(downstream, ood)
         problems.append(Problem("--downstream", f"there is no set {downstream!r}", hint))
     if problems:
         raise UserError(problems)

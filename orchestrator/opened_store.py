@@ -51,6 +51,14 @@ class OpenedStore:
         return self._accuracy_rows(final=False)
 
     @cached_property
+    def predictions(self) -> pd.DataFrame:
+        """A row per cell, evaluation split and image, of the sets that are kept image by image.
+
+        All of a large store's take much memory: `rows` reads some columns of them.
+        """
+        return self.rows("predictions")
+
+    @cached_property
     def attempts(self) -> pd.DataFrame:
         """A row per try at a cell."""
         return self.rows("attempts")

@@ -22,6 +22,7 @@ from orchestrator.cli import (
     figures,
     grids,
     models,
+    rescore,
     results,
     retry,
     sql,
@@ -49,6 +50,7 @@ app.add_typer(tune.app)
 app.add_typer(distances.app)
 app.add_typer(figures.app)
 app.add_typer(results.app)
+app.add_typer(rescore.app)
 app.add_typer(sql.app)
 app.add_typer(export.app)
 app.add_typer(verify.app)

@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
@@ -24,6 +25,16 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 OutOption = Annotated[Path | None, typer.Option("--out", help="Write it to this file.")]
 
 err = Console(stderr=True)
+
+
+class RowsFormat(StrEnum):
+    """What plain rows are written as."""
+
+    TABLE = "table"
+    MD = "md"
+    CSV = "csv"
+    JSON = "json"
+    PARQUET = "parquet"
 
 
 @contextmanager
@@ -71,6 +82,16 @@ def print_document(document: Document, out: Path | None = None) -> None:
             console = Console(file=stream) if is_terminal else Console(file=stream, width=100)
             for table in document:
                 console.print(table)
+
+
+def check_place(form: RowsFormat, out: Path | None) -> None:
+    """Check that rows can go where they should.
+
+    Raises:
+        UserError: when they are binary, and no file is named.
+    """
+    if form is RowsFormat.PARQUET and out is None:
+        raise UserError([Problem("--format parquet", "needs a file", "name one with --out")])
 
 
 @contextmanager

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from typing import Annotated
 
 import typer
 
-from orchestrator.cli.printing import JsonOption, OutOption, print_document, tell
-from workers.errors import Problem, UserError
+from orchestrator.cli.printing import (
+    JsonOption,
+    OutOption,
+    RowsFormat,
+    check_place,
+    print_document,
+    tell,
+)
 
 app = typer.Typer()
 
@@ -16,21 +21,11 @@ SHOWN = 100
 """Rows that are shown where nobody asked for all."""
 
 
-class QueryFormat(StrEnum):
-    """What the rows are written as."""
-
-    TABLE = "table"
-    MD = "md"
-    CSV = "csv"
-    JSON = "json"
-    PARQUET = "parquet"
-
-
 @app.command()
 def sql(
     store: Annotated[str, typer.Argument(metavar="STORE", help="A store.")],
     query: Annotated[str, typer.Argument(metavar="QUERY", help='As in "select * from final".')],
-    output: Annotated[QueryFormat, typer.Option("--format")] = QueryFormat.TABLE,
+    output: Annotated[RowsFormat, typer.Option("--format")] = RowsFormat.TABLE,
     out: OutOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -44,10 +39,9 @@ def sql(
     from orchestrator.sql import query as ask
     from workers.store import open_store
 
-    form = QueryFormat.JSON if as_json else output
-    if form is QueryFormat.PARQUET and out is None:
-        raise UserError([Problem("--format parquet", "needs a file", "name one with --out")])
-    is_bounded = form is QueryFormat.TABLE and out is None
+    form = RowsFormat.JSON if as_json else output
+    check_place(form, out)
+    is_bounded = form is RowsFormat.TABLE and out is None
     answer = ask(open_store(store), query, SHOWN if is_bounded else None)
     print_document(written(answer.table, form), out)
     if answer.is_cut:

@@ -4,7 +4,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from workers.curve import Curve, part_of, some_of
@@ -31,6 +31,7 @@ def images(dataset: Dataset, place: int = 0) -> set[str]:
     return set(dataset.splits[place].files)
 
 
+@settings(deadline=None)
 @given(SIZES, FRACTIONS, st.integers(0, 3))
 def test_each_class_has_its_share_and_at_least_one(
     sizes: list[int], fraction: float, seed: int
@@ -43,6 +44,7 @@ def test_each_class_has_its_share_and_at_least_one(
     assert len(set(split.files)) == len(split.files) == split.n_expected
 
 
+@settings(deadline=None)
 @given(SIZES, FRACTIONS, FRACTIONS)
 def test_a_larger_part_has_all_of_a_smaller_one(sizes: list[int], one: float, other: float) -> None:
     smaller, larger = sorted((one, other))
