@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from workers.errors import Problem, UserError
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.figure import Figure
 
     from orchestrator.report_data import ReportData
@@ -76,6 +77,13 @@ def over_seeds(data: ReportData, model: str) -> str:
     """Say that numbers are means over seeds, if a model has several."""
     seeds = data.board.loc[data.board["model"] == model, "seeds"]
     return " Means over seeds." if seeds.gt(1).any() else ""
+
+
+def of_all_seeds(rows: pd.DataFrame, data: ReportData, model: str, method: str) -> pd.DataFrame:
+    """Keep the epochs that every seed of an entry has reached."""
+    board = data.board
+    entry = board[(board["model"] == model) & (board["method"] == method)]
+    return rows[rows["seeds"] >= int(entry["seeds"].iloc[0])] if len(entry) else rows
 
 
 def file_name(*parts: str) -> str:

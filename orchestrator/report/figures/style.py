@@ -173,12 +173,12 @@ def method_legend(
         figure.legend(handles, list(listed), loc="outside upper center", ncols=min(6, len(listed)))
 
 
-def epoch_axis(axes: Axes, last: int) -> None:
+def epoch_axis(axes: Axes, last: int, first: int = 1) -> None:
     """Mark whole epochs, from the first to the last."""
     from matplotlib.ticker import MaxNLocator
 
     axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, min_n_ticks=1))
-    axes.set_xlim(0.8 if last > 1 else 0.5, last + 0.2)
+    axes.set_xlim(first - (0.2 if last > first else 0.5), last + 0.2)
 
 
 def wrapped(name: str, width: int) -> str:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import pandas as pd
-
-from orchestrator.report.figures.drawn import Drawn, file_name, note, over_seeds
+from orchestrator.report.figures.drawn import Drawn, file_name, note, of_all_seeds, over_seeds
 from orchestrator.report.figures.style import (
     PAGE,
     Look,
@@ -46,7 +44,7 @@ def training_curves(data: ReportData, model: str, looks: Mapping[str, Look]) -> 
     for one, name in zip(axes, downstream, strict=True):
         for method, look in looks.items():
             rows = own[(own["downstream"] == name) & (own["method"] == method)]
-            whole = _of_all_seeds(rows, data, model, method)
+            whole = of_all_seeds(rows, data, model, method)
             if len(whole) < len(rows):
                 left_out.append(f"{shown(method)} on {shown(name)}: epochs that seeds lack")
             one.plot(
@@ -71,10 +69,3 @@ def training_curves(data: ReportData, model: str, looks: Mapping[str, Look]) -> 
         f"{over_seeds(data, model)}"
     )
     return Drawn(file_name("training", model), figure, caption, left_out)
-
-
-def _of_all_seeds(rows: pd.DataFrame, data: ReportData, model: str, method: str) -> pd.DataFrame:
-    """Keep the epochs that every seed of an entry has reached."""
-    board = data.board
-    entry = board[(board["model"] == model) & (board["method"] == method)]
-    return rows[rows["seeds"] >= int(entry["seeds"].iloc[0])] if len(entry) else rows

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from orchestrator.report.figures.bars import ood_bars
+from orchestrator.report.figures.curves import accuracy_curves
 from orchestrator.report.figures.drawn import Drawn, captions
 from orchestrator.report.figures.radar import radars
 from orchestrator.report.figures.scatter import otdd_scatter
@@ -62,7 +63,7 @@ def _figures(data: ReportData, models: Sequence[str], methods: Sequence[str]) ->
     bars = ood_bars(data, models, looks)
     if bars is not None:
         yield bars
-    for draw in (radars, training_curves, otdd_scatter):
+    for draw in (radars, accuracy_curves, training_curves, otdd_scatter):
         for model in models:
             drawn = draw(data, model, looks)
             if drawn is not None:

@@ -5,12 +5,14 @@ Accuracies are there in full, so that the script rounds the very numbers that ta
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from orchestrator.correlation import Coefficient
+from orchestrator.curves import SIDES
 from orchestrator.report.tables import short_names
 from orchestrator.report_data import Distances, ReportData
 from orchestrator.statistics import Floats
@@ -42,7 +44,8 @@ def payload(data: ReportData) -> dict[str, Any]:
         ],
         "entries": [_entry(row, data) for row in data.board.to_dict("records")],
         "distances": None if data.distances is None else _distances(data.distances),
-        "training": [] if data.run is None else _training(data.run.training),
+        "training": [] if data.run is None else _by_epoch(data.run.training, ["loss", "accuracy"]),
+        "curves": [] if data.run is None else _by_epoch(data.run.curves, SIDES),
     }
 
 
@@ -95,7 +98,7 @@ def _limits(coefficient: Coefficient | None) -> list[float] | None:
     return [coefficient.value, coefficient.low, coefficient.high]
 
 
-def _training(curves: pd.DataFrame) -> list[dict[str, Any]]:
+def _by_epoch(curves: pd.DataFrame, columns: Sequence[str]) -> list[dict[str, Any]]:
     """Return one record per model, method and downstream set, its epochs in order."""
     return [
         {
@@ -103,8 +106,7 @@ def _training(curves: pd.DataFrame) -> list[dict[str, Any]]:
             "method": method,
             "downstream": downstream,
             "epoch": rows["epoch"].tolist(),
-            "loss": _rounded(rows["loss"].to_numpy(dtype=np.float64)),
-            "accuracy": _rounded(rows["accuracy"].to_numpy(dtype=np.float64)),
+            **{name: _rounded(rows[name].to_numpy(dtype=np.float64)) for name in columns},
         }
         for (model, method, downstream), rows in curves.groupby(["model", "method", "downstream"])
     ]

@@ -41,15 +41,22 @@ function drawCurves() {
     box.replaceChildren(html("p", { class: "empty" }, "No training of this model and method is recorded."));
     return;
   }
-  const lines = (column) => sets.filter((name) => !state.hiddenSets.includes(name)).map((name) => {
-    const one = own.find((record) => record.downstream === name);
+  const lines = (column, records = own) => sets.filter((name) => !state.hiddenSets.includes(name)).map((name) => {
+    const one = records.find((record) => record.downstream === name) || { epoch: [] };
     const points = one.epoch.map((epoch, k) => [epoch, one[column][k]]).filter(([, value]) => isKnown(value));
     return { name, look: setLook(name), points };
   }).filter((line) => line.points.length);
   const most = Math.max(...own.flatMap((one) => one.loss.filter(isKnown)), 1e-9);
   const steps = ticks(0, most, 4);
   const high = steps[steps.length - 1] >= most ? most : steps[steps.length - 1] + steps[1] - steps[0];
+  const along = data.curves.filter((one) => one.model === state.model && one.method === state.curvesMethod);
+  const evaluated = [
+    ["tuned", "Accuracy on the set that was tuned on (%)"],
+    ["id", `Accuracy on ${data.id} (%)`],
+    ["ood", "Mean accuracy on the other OOD sets (%)"],
+  ].map(([column, label]) => [label, lines(column, along)]).filter(([, drawn]) => drawn.length);
   box.replaceChildren(
     lineChart("Training accuracy (%)", "%", lines("accuracy"), 0, 100, 0),
-    lineChart("Training loss", "", lines("loss"), 0, high, high < 2 ? 1 : 0));
+    lineChart("Training loss", "", lines("loss"), 0, high, high < 2 ? 1 : 0),
+    ...evaluated.map(([label, drawn]) => lineChart(label, "%", drawn, 0, 100, 0)));
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import shutil
 import struct
 import sys
 import zlib
@@ -13,12 +14,15 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 
 from orchestrator.correlation import correlate
 from orchestrator.report_data import Distances, ReportData, gather
-from tests.orchestrator.report.html.stores import IMAGES, Made, make_store
+from tests.orchestrator.report.html.stores import IMAGES, Made, add_curves, make_store, on_curve
 from tests.orchestrator.rib import rib
+from workers.store import Store
 
 pytest.importorskip("matplotlib")
 
@@ -27,6 +31,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 
 from orchestrator.report.figures.bars import ood_bars
+from orchestrator.report.figures.curves import accuracy_curves
 from orchestrator.report.figures.drawn import Drawn, file_name
 from orchestrator.report.figures.labels import place_labels
 from orchestrator.report.figures.radar import radars
@@ -340,3 +345,62 @@ def test_labels_cover_neither_points_nor_each_other() -> None:
         assert axes.get_window_extent().contains(box.x1, box.y1)
         assert not any(box.contains(*dot) for dot in dots)
         assert not any(box.overlaps(other) for other in boxes[k + 1 :])
+
+
+# ---------------------------------------------------------------------------- curves
+
+
+@pytest.fixture(scope="module")
+def curved(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    store = make_store(tmp_path_factory.mktemp("curves") / "store", seeds=(0, 1))
+    add_curves(store, "ft")
+    return store
+
+
+def test_curves_are_drawn_per_downstream_set(curved: Made) -> None:
+    drawn = accuracy_curves(gather(curved.uri), "resnet_digits", LOOKS)
+    assert drawn is not None
+    assert drawn.left_out == []
+    assert len(drawn.figure.axes) == len(OOD) * 3
+    assert [axes.get_title() for axes in drawn.figure.axes[:3]] == [
+        "downstream set",
+        "ID set",
+        "other OOD sets",
+    ]
+    for row, name in enumerate(OOD):
+        for place, sets in enumerate(([name], ["val"], [one for one in OOD if one != name])):
+            axes = drawn.figure.axes[3 * row + place]
+            line = axes.lines[METHODS.index("ft")]
+            assert list(line.get_xdata()) == [0, 1, 2]
+            values = [
+                np.mean([on_curve(curved, one, epoch, seed) for one in sets for seed in (0, 1)])
+                for epoch in (0, 1, 2)
+            ]
+            assert list(line.get_ydata()) == pytest.approx(values)
+    assert "lwf" not in texts(drawn.figure)
+    assert "0.5 of each class's images (seed 0)" in drawn.caption
+    assert "none of it is part of RI" in drawn.caption
+    assert "Means over seeds." in drawn.caption
+
+
+def test_an_epoch_that_a_seed_lacks_is_not_drawn_and_named(curved: Made, tmp_path: Path) -> None:
+    store = Store(str(shutil.copytree(curved.uri, tmp_path / "store")))
+    cell = next(
+        cell
+        for cell in curved.cells.values()
+        if (cell.model.name, cell.label, cell.downstream, cell.seed)
+        == ("resnet_digits", "ft", "r", 1)
+    )
+    (file,) = [n for n in store.storage.walk("accuracy") if cell.cell_id in n]
+    table = pq.read_table(Path(store.uri, file))
+    kept = pc.or_kleene(pc.is_null(table["epoch"]), pc.less(table["epoch"], 2))
+    pq.write_table(table.filter(kept), Path(store.uri, file), store_schema=False)
+    drawn = accuracy_curves(gather(store.uri), "resnet_digits", LOOKS)
+    assert drawn is not None
+    line = drawn.figure.axes[3 * OOD.index("r")].lines[METHODS.index("ft")]
+    assert list(line.get_xdata()) == [0, 1]
+    assert drawn.left_out == ["ft on r: epochs that seeds, sets or splits lack"]
+
+
+def test_without_curves_there_is_no_such_figure(data: ReportData) -> None:
+    assert accuracy_curves(data, "resnet_digits", LOOKS) is None
