@@ -31,8 +31,9 @@ def sql(
 ) -> None:
     """Ask DuckDB about the views of a store. It can read the store and nothing else.
 
-    accuracy, attempts, history, tuning and distances are the store's tables; final and curves are
-    the rows of accuracy of finished cells and of epochs; accuracies has percents by cell and set.
+    accuracy, predictions, attempts, history, tuning and distances are the store's tables; final and
+    curves are the rows of accuracy of finished cells and of epochs; accuracies has percents by cell
+    and set.
     Exit 1 when rows are missing since a file is damaged.
     """
     from orchestrator.report.queries import written

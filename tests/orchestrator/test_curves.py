@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 
 from orchestrator import open_store
@@ -151,6 +153,28 @@ def test_compaction_and_a_second_seal_lose_no_row_of_either(curved: Store, tmp_p
     keys = [(name, "ascending") for name in before.column_names[:11]]
     keys += [("subset_fraction", "ascending")]
     assert before.sort_by(keys).equals(after.sort_by(keys))
+
+
+def test_a_store_from_before_there_were_curves_reads_as_it_did(
+    digits_root: Path, tmp_path: Path
+) -> None:
+    store = drawn_store(tmp_path / "store", digits_root)
+    before = read_results(store.uri)
+    added = ["subset_fraction", "subset_seed", "subset_digest"]
+    for name in list(store.storage.walk("accuracy")):
+        table = pq.read_table(Path(store.uri, name))
+        old = table.filter(pc.is_null(table["epoch"])).drop_columns(added)
+        pq.write_table(old, Path(store.uri, name), store_schema=False)
+    old, plan = read_results(store.uri), make_plan(stored_grid(store), store.committed())
+    pd.testing.assert_frame_equal(old.leaderboard(), before.leaderboard(), check_exact=True)
+    assert all(not node.missing for node in plan.nodes.values())
+    cell = trained(store)[0]
+    add_curve(store, cell, FRACTION)  # sealed together with rows that lack the columns
+    store.compact()
+    pd.testing.assert_frame_equal(
+        read_results(store.uri).leaderboard(), before.leaderboard(), check_exact=True
+    )
+    assert set(read_curves(store, stored_grid(store))["epoch"]) == {0, 1, 2}
 
 
 # ---------------------------------------------------------------------- what curves are

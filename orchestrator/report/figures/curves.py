@@ -44,7 +44,7 @@ def accuracy_curves(data: ReportData, model: str, looks: Mapping[str, Look]) -> 
     if not downstream or not sides:
         return None
     left_out: list[str] = []
-    figure = new_figure(PAGE, 0.6 + 1.15 * len(downstream))
+    figure = new_figure(PAGE, 0.6 + 1.0 * len(downstream))
     axes = figure.subplots(len(downstream), len(sides), squeeze=False, sharex=True, sharey="col")
     for row, name in zip(axes, downstream, strict=True):
         for method, look in looks.items():
