@@ -5,10 +5,13 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from scipy import stats
@@ -18,6 +21,7 @@ from orchestrator import open_store
 from orchestrator.grid import load_grid
 from orchestrator.sweep import read_plan, run
 from tests.orchestrator.rib import rib
+from workers.schemas import PREDICTIONS
 from workers.store import CHECKPOINT, Store
 from workers.suites import suites
 
@@ -272,16 +276,44 @@ def test_a_store_without_predictions_says_how_to_have_them(plain: Made, capsys: 
         assert "no predictions of such cells are kept" in capsys.readouterr().err
 
 
+def replaced(table: pa.Table, column: str, values: list[Any]) -> pa.Table:
+    place = table.schema.get_field_index(column)
+    return table.set_column(place, table.schema.field(place), pa.array(values, column_type(column)))
+
+
+def column_type(column: str) -> pa.DataType:
+    return PREDICTIONS.field(column).type
+
+
+CHANGES: list[tuple[Callable[[pa.Table], pa.Table], str]] = [
+    (
+        lambda t: replaced(t, "correct", [not right for right in t["correct"].to_pylist()]),
+        "correct is wrong by the targets of 84 images",
+    ),
+    (lambda t: t.slice(1), "n_total is 83 here, 84 in accuracy/"),
+    (lambda t: pa.concat_tables([t, t.slice(0, 1)]), "1 images are there twice"),
+    (lambda t: replaced(t, "probability", [1.5] * 84), "probability is not in 0..1"),
+    (lambda t: replaced(t, "top1_unmasked", [0] * 84), "top does not begin with top1_unmasked"),
+    (lambda t: replaced(t, "dataset_digest", ["another"] * 84), "of the copy ['another']"),
+    (lambda t: replaced(t, "eval_dataset", ["v2"] * 84), "rows of other keys than its name says"),
+    (lambda t: t.drop_columns("targets"), "it has no column 'targets'"),
+]
+
+
+@pytest.mark.parametrize(("change", "told"), CHANGES, ids=[told for _, told in CHANGES])
 def test_predictions_that_were_changed_are_found(
-    made: Made, tmp_path: Path, capsys: Capture
+    change: Callable[[pa.Table], pa.Table],
+    told: str,
+    made: Made,
+    tmp_path: Path,
+    capsys: Capture,
 ) -> None:
     store = Store(str(shutil.copytree(made.store.uri, tmp_path / "store")))
     path = sorted(Path(store.uri, "predictions").glob("*.a.parquet"))[0]
-    table = pq.read_table(path)
-    place = table.schema.get_field_index("correct")
-    flipped = [not right for right in table["correct"].to_pylist()]
-    pq.write_table(table.set_column(place, table.schema.field(place), [flipped]), path)
+    pq.write_table(change(pq.read_table(path)), path, store_schema=False)
     capsys.readouterr()
-    assert rib("verify", store.uri) == 1
-    told = " ".join(capsys.readouterr().out.split())
-    assert "correct is wrong by the targets of 84 images" in told
+    assert rib("verify", store.uri, "--quick", "--json") == 1
+    faults = json.loads(capsys.readouterr().out)["faults"]
+    mine = [fault for fault in faults if path.name in json.dumps(fault)]
+    assert mine
+    assert told in json.dumps(mine)
