@@ -29,7 +29,7 @@ from workers.schemas import KEYS, SCHEMA_VERSION, TABLES
 from workers.storage import TEMPORARY, Storage
 from workers.tables import DamagedTableError, Reading, is_merged, read_file, read_table
 
-__all__ = ["CHECKPOINT", "TRAINING_STATE", "Committed", "Scan", "Store", "open_store"]
+__all__ = ["CHECKPOINT", "DRIVER", "TRAINING_STATE", "Committed", "Scan", "Store", "open_store"]
 
 Row = Mapping[str, Any]
 
@@ -37,6 +37,9 @@ CHECKPOINT = "model.safetensors"
 
 SMALL_TABLE = 100
 """Rows below which compression makes a file no smaller and takes longer than all the rest."""
+
+DRIVER = "driver"
+"""The folder in which drivers say who they are."""
 
 TRAINING_STATE = "training."
 """How the names of training states begin (`workers.training_state`)."""
@@ -100,7 +103,7 @@ class Store:
         taken = next((p for p in (path, *path.parents) if p.exists() and not p.is_dir()), None)
         if taken is not None:
             raise UserError([Problem(f"store {self.uri}", f"{taken} is a file, not a folder")])
-        if path.is_dir() and not self.exists and any(path.iterdir()):
+        if path.is_dir() and not self.exists and any(_is_of_others(p) for p in path.iterdir()):
             raise UserError(
                 [
                     Problem(
@@ -377,3 +380,8 @@ def open_store(uri: str) -> Store:
 
 def _attempt_file(cell_id: str, attempt: int) -> str:
     return f"attempts/{cell_id}.{attempt:04d}.parquet"
+
+
+def _is_of_others(path: Path) -> bool:
+    """Whether something in a folder was not left there by a driver that died before its store."""
+    return path.name != DRIVER and not path.name.endswith(TEMPORARY)
