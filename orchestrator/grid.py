@@ -13,6 +13,7 @@ from orchestrator.distance_keys import Distance, check_distance
 from orchestrator.extensions import resolve_method_files, resolve_suite
 from orchestrator.grid_file import (
     GridFile,
+    ImageCache,
     Keep,
     ModelEntry,
     Resources,
@@ -66,6 +67,8 @@ class Grid:
     """What `rib tune` searches for, and how."""
     choices: Mapping[Key, ChoiceEntry] = field(default_factory=dict)
     """Values that some cells have in place of the grid's."""
+    image_cache: ImageCache | None = None
+    """Where each machine keeps decoded images; its folder as it is filled in there."""
     keep: Keep = "all"
     """Which checkpoints stay once they are needed no longer."""
     min_free: int = 2**30
@@ -133,6 +136,9 @@ class Grid:
             if self.tune is None
             else self.tune.model_dump(mode="json", exclude_none=True),
             "choices": [choice.model_dump(mode="json") for choice in self.choices.values()],
+            "image_cache": None
+            if self.image_cache is None
+            else self.image_cache.model_dump(mode="json"),
             "keep": self.keep,
             "min_free": int(self.min_free),
         }
@@ -169,6 +175,7 @@ def resolve_grid(document: Document, store: str | None = None, is_stored: bool =
     downstream, evaluate, skipping = _sets(file, suite, document, problems)
     place = store or _store(file, document, problems)
     manifest = _data_manifest(file, document, problems)
+    cache = _image_cache(file, document, problems, is_stored)
     _no_repeats(file.seeds, "seeds", document, problems)
     _check_clauses(file, suite, document, problems)
     _check_throughput(file, document, problems)
@@ -200,6 +207,7 @@ def resolve_grid(document: Document, store: str | None = None, is_stored: bool =
         distance=file.distance,
         tune=file.tune,
         choices=choices,
+        image_cache=cache,
         keep=file.keep,
         min_free=file.min_free,
         data_template=template,
@@ -247,6 +255,19 @@ def _data_manifest(file: GridFile, document: Document, problems: list[Problem]) 
         return None
     place = expand(file.data_manifest, document.where(("data_manifest",)), problems)
     return None if place is None else Path(place).resolve()
+
+
+def _image_cache(
+    file: GridFile, document: Document, problems: list[Problem], is_stored: bool
+) -> ImageCache | None:
+    """Return the cache with its folder absolute, or as each machine is to fill it in."""
+    if file.image_cache is None:
+        return None
+    written = file.image_cache.folder
+    where = document.where(("image_cache", "folder"))
+    place = expand(written, where, [] if is_stored else problems)
+    folder = for_each_machine(written, place) or str(Path(place or written).resolve())
+    return file.image_cache.model_copy(update={"folder": folder})
 
 
 def _store(file: GridFile, document: Document, problems: list[Problem]) -> str:

@@ -94,6 +94,13 @@ class Throughput(_Section):
     evaluate: float | None = Field(None, gt=0, description="images per second of evaluation")
 
 
+class ImageCache(_Section):
+    """Where each machine keeps images as they come out of a model's transform."""
+
+    folder: NonEmpty = Field(description="on each machine, best a local disk")
+    max_size: ByteSize = Field(ByteSize(100 * 2**30), ge=0, description="on each machine")
+
+
 class MethodFileEntry(_Section):
     """A Python file with methods in it."""
 
@@ -127,6 +134,7 @@ class GridFile(_Section):
     distance: Distance = Distance()
     tune: Tune | None = None
     choices: list[ChoiceEntry] = []
+    image_cache: ImageCache | None = None
     keep: Keep = "all"
     min_free: ByteSize = ByteSize(2**30)
 
@@ -241,6 +249,7 @@ def _keys_at(section: type[BaseModel], location: Location) -> list[str]:
         ("models", ModelEntry),
         ("method_files", MethodFileEntry),
         ("throughput", Throughput),
+        ("image_cache", ImageCache),
         ("distance", Distance),
         ("tune", Tune),
         ("choices", ChoiceEntry),

@@ -273,6 +273,8 @@ def site_of(grid: Grid, driver: str = "", address: str | None = None) -> Site:
         state_seconds=resources.state_seconds,
         skip_undecodable=grid.skip_undecodable,
         accept_images=grid.accept_images,
+        image_cache="" if grid.image_cache is None else grid.image_cache.folder,
+        image_cache_bytes=0 if grid.image_cache is None else grid.image_cache.max_size,
         suite=None if grid.suite.declaration is None else grid.suite,
         method_files=grid.method_files,
         driver=driver,

@@ -32,6 +32,10 @@ class Site:
     """Training states are at least this far apart: what a killed try can lose, and an epoch."""
     driver: str = ""
     """Whose cells these are; it may ask them to stop (`workers.going`). None may without a name."""
+    image_cache: str = ""
+    """A folder for transformed images (`workers.pixel_cache`), filled in like `data_root`."""
+    image_cache_bytes: int = 0
+    """How large it may become on each machine."""
     suite: Suite | None = None
     """The cells' suite, where their user declares it."""
     method_files: tuple[MethodFile, ...] = ()
