@@ -13,7 +13,6 @@ import argparse
 import contextlib
 import logging
 import os
-import platform
 import resource
 import statistics
 import sys
@@ -27,6 +26,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.machine import machine
 from orchestrator.driver import Driver, Steering
 from orchestrator.executor import Executor
 from orchestrator.grid import Grid, MethodEntry
@@ -213,17 +213,6 @@ def peak_rss_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def machine() -> str:
-    import ray
-
-    model = platform.processor() or platform.machine()
-    with contextlib.suppress(OSError):
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        model = next((x.partition(": ")[2] for x in lines if x.startswith("model name")), model)
-    cores = len(os.sched_getaffinity(0))
-    return f"{cores} cores, {model}, Python {platform.python_version()}, Ray {ray.__version__}"
-
-
 def rows_of(results: dict[int, list[Measurement]], per_trial: float | None) -> Iterator[list[str]]:
     """Yield the table's rows: medians over the repeats, in milliseconds a cell."""
     for n, runs in results.items():
@@ -274,7 +263,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     output = Console(width=110)
     output.print(table)
     output.print(f"ms a Tune trial: {1000 * per_trial:.0f}" if per_trial else "Tune: not run")
-    output.print(machine(), highlight=False)
+    output.print(machine("ray"), highlight=False)
 
 
 if __name__ == "__main__":
