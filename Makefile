@@ -5,7 +5,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: quickstart test lint format bench chaos clean
+.PHONY: quickstart test lint format docs bench chaos clean
 
 quickstart: $(INSTALLED)
 	$(BIN)/rib run grids/quickstart.yaml
@@ -22,6 +22,10 @@ lint: $(INSTALLED)
 format: $(INSTALLED)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+docs: $(INSTALLED)
+	$(BIN)/python -m orchestrator.grid_keys > docs/grid-keys.md
+	$(BIN)/mkdocs build --quiet
 
 bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks.overhead
