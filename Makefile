@@ -25,7 +25,8 @@ format: $(INSTALLED)
 
 docs: $(INSTALLED)
 	$(BIN)/python -m orchestrator.grid_keys > docs/grid-keys.md
-	$(BIN)/mkdocs build --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	@echo site/index.html
 
 bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks.overhead

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Literal
 
 import pytest
 
+from orchestrator.grid_keys import SECTIONS
 from tests.orchestrator.report.html.browser import Tab, chromium
+from workers.methods import methods
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -98,6 +100,16 @@ def anchors(page: Path) -> set[str]:
     return {
         re.sub(r"[^\w -]", "", heading).strip().lower().replace(" ", "-") for heading in headings
     }
+
+
+def test_every_key_has_a_description() -> None:
+    keys = [
+        (model.__name__, key, field.description)
+        for model in (*SECTIONS.values(), *(kind.Config for kind in methods().values()))
+        for key, field in model.model_fields.items()
+    ]
+    assert len(keys) > 100
+    assert not [key for key in keys if not key[2]]
 
 
 def test_the_page_of_keys_is_what_the_models_give() -> None:
