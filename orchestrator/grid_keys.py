@@ -16,6 +16,7 @@ from orchestrator.distance_keys import Distance
 from orchestrator.grid_file import (
     REQUIRED,
     GridFile,
+    ImageCache,
     MethodFileEntry,
     ModelEntry,
     Resources,
@@ -56,6 +57,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "recipe": Recipe,
     "recipe: augment": Augmentation,
     "resources": Resources,
+    "image_cache": ImageCache,
     "throughput": Throughput,
     "distance": Distance,
     "tune": Tune,
