@@ -2,9 +2,10 @@
 
 Beside each other, on one machine and for each N in one Ray session: whole no-op cells (planned,
 driven, run by Ray, their row and their tries durable in Parquet, read back) and bare Ray tasks that
-do nothing. Once, for comparison: no-op trials of Ray Tune.
+do nothing. Once, for comparison: no-op trials of Ray Tune, and jobs of Snakemake that write an
+empty file each, where PATH has a `snakemake`.
 
-    python -m benchmarks.overhead [--cells 100,1000,10000] [--tune 100] [--repeat 3]
+    python -m benchmarks.overhead [--cells 100,1000,10000] [--tune 100] [--snakemake 300,2000]
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ import contextlib
 import logging
 import os
 import resource
+import shutil
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -209,6 +212,28 @@ def no_op_trial(config: dict[str, Any]) -> dict[str, float]:
     return {"accuracy": 0.0, "seed": config["seed"]}
 
 
+SNAKEFILE = """
+rule all:
+    input: expand("out/{{n}}", n=range({n_jobs}))
+
+rule job:
+    output: "out/{{n}}"
+    shell: "touch {{output}}"
+"""
+
+
+def run_snakemake(n_jobs: int, folder: Path) -> float:
+    """Run jobs that write an empty file each, as many at a time as there are cores."""
+    folder.mkdir(parents=True)
+    (folder / "Snakefile").write_text(SNAKEFILE.format(n_jobs=n_jobs))
+    command = ["snakemake", "--cores", str(os.cpu_count()), "--quiet", "all"]
+    start = time.perf_counter()
+    subprocess.run(command, check=True, cwd=folder, capture_output=True)
+    seconds = time.perf_counter() - start
+    assert len(list((folder / "out").iterdir())) == n_jobs
+    return seconds
+
+
 def peak_rss_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
@@ -237,6 +262,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="benchmarks.overhead", description=__doc__)
     parser.add_argument("--cells", default="100,1000,10000", help="numbers of cells")
     parser.add_argument("--tune", type=int, default=100, help="Ray Tune trials; 0 for none")
+    parser.add_argument("--snakemake", default="300,2000", help="numbers of its jobs; 0 for none")
     parser.add_argument("--repeat", type=int, default=3, help="runs of each; medians are shown")
     options = parser.parse_args(arguments)
     console = Console(stderr=True)
@@ -253,6 +279,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
             seconds = run_tune(options.tune, Path(folder, "tune"))
             per_trial = seconds / options.tune
             console.print(f"{options.tune} Tune trials: {1000 * per_trial:.0f} ms a trial")
+        snakemake = []
+        for n in map(int, options.snakemake.split(",") if shutil.which("snakemake") else ()):
+            if n:
+                ms = 1000 * run_snakemake(n, Path(folder, f"snakemake-{n}")) / n
+                snakemake.append(f"{n:,} jobs of Snakemake: {ms:.1f} ms each")
     table = Table(title=f"Milliseconds a no-op cell (median of {options.repeat})")
     for name in ("cells", "durable", "plan", "drive", "read back", "bare task", "ratio"):
         table.add_column(name, justify="right")
@@ -263,6 +294,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     output = Console(width=110)
     output.print(table)
     output.print(f"ms a Tune trial: {1000 * per_trial:.0f}" if per_trial else "Tune: not run")
+    for line in snakemake or ["no snakemake in PATH"]:
+        output.print(line, highlight=False)
     output.print(machine("ray"), highlight=False)
 
 
