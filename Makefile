@@ -5,7 +5,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: quickstart test lint format bench chaos clean
+.PHONY: quickstart test lint format docs bench chaos clean
 
 quickstart: $(INSTALLED)
 	$(BIN)/rib run grids/quickstart.yaml
@@ -23,8 +23,22 @@ format: $(INSTALLED)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(INSTALLED)
-	$(BIN)/python -m benchmarks.overhead
+docs: $(INSTALLED)
+	$(BIN)/python -m orchestrator.grid_keys > docs/grid-keys.md
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	@echo site/index.html
+
+# A short version of every benchmark; docs/performance.md has the long ones.
+bench: $(INSTALLED) data/digits-rib
+	$(BIN)/python -m benchmarks.overhead --cells 100,1000 --tune 20 --snakemake 300 --repeat 1
+	$(BIN)/python -m benchmarks.planning --cells 10000 --repeat 1
+	$(BIN)/python -m benchmarks.store --cells 5000 --repeat 1
+	$(BIN)/python -m benchmarks.makespan
+	$(BIN)/python -m benchmarks.throughput --images 128 --repeat 1
+	$(BIN)/python -m benchmarks.naive --models resnet_digits --downstream v2
+
+data/digits-rib: $(INSTALLED)
+	$(BIN)/rib data make digits-rib --root $@
 
 chaos: $(INSTALLED)
 	$(BIN)/python -m tests.chaos --faults 200 --seed 7

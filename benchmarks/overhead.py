@@ -2,9 +2,10 @@
 
 Beside each other, on one machine and for each N in one Ray session: whole no-op cells (planned,
 driven, run by Ray, their row and their tries durable in Parquet, read back) and bare Ray tasks that
-do nothing. Once, for comparison: no-op trials of Ray Tune.
+do nothing. Once, for comparison: no-op trials of Ray Tune, and jobs of Snakemake that write an
+empty file each, where PATH has a `snakemake`.
 
-    python -m benchmarks.overhead [--cells 100,1000,10000] [--tune 100] [--repeat 3]
+    python -m benchmarks.overhead [--cells 100,1000,10000] [--tune 100] [--snakemake 300,2000]
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ import argparse
 import contextlib
 import logging
 import os
-import platform
 import resource
+import shutil
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -27,6 +29,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.machine import machine
 from orchestrator.driver import Driver, Steering
 from orchestrator.executor import Executor
 from orchestrator.grid import Grid, MethodEntry
@@ -210,19 +213,30 @@ def no_op_trial(config: dict[str, Any]) -> dict[str, float]:
     return {"accuracy": 0.0, "seed": config["seed"]}
 
 
+SNAKEFILE = """
+rule all:
+    input: expand("out/{{n}}", n=range({n_jobs}))
+
+rule job:
+    output: "out/{{n}}"
+    shell: "touch {{output}}"
+"""
+
+
+def run_snakemake(n_jobs: int, folder: Path) -> float:
+    """Run jobs that write an empty file each, as many at a time as there are cores."""
+    folder.mkdir(parents=True)
+    (folder / "Snakefile").write_text(SNAKEFILE.format(n_jobs=n_jobs))
+    command = ["snakemake", "--cores", str(os.cpu_count()), "--quiet", "all"]
+    start = time.perf_counter()
+    subprocess.run(command, check=True, cwd=folder, capture_output=True)
+    seconds = time.perf_counter() - start
+    assert len(list((folder / "out").iterdir())) == n_jobs
+    return seconds
+
+
 def peak_rss_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
-def machine() -> str:
-    import ray
-
-    model = platform.processor() or platform.machine()
-    with contextlib.suppress(OSError):
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        model = next((x.partition(": ")[2] for x in lines if x.startswith("model name")), model)
-    cores = len(os.sched_getaffinity(0))
-    return f"{cores} cores, {model}, Python {platform.python_version()}, Ray {ray.__version__}"
 
 
 def rows_of(results: dict[int, list[Measurement]], per_trial: float | None) -> Iterator[list[str]]:
@@ -249,6 +263,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="benchmarks.overhead", description=__doc__)
     parser.add_argument("--cells", default="100,1000,10000", help="numbers of cells")
     parser.add_argument("--tune", type=int, default=100, help="Ray Tune trials; 0 for none")
+    parser.add_argument("--snakemake", default="300,2000", help="numbers of its jobs; 0 for none")
     parser.add_argument("--repeat", type=int, default=3, help="runs of each; medians are shown")
     options = parser.parse_args(arguments)
     console = Console(stderr=True)
@@ -265,6 +280,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
             seconds = run_tune(options.tune, Path(folder, "tune"))
             per_trial = seconds / options.tune
             console.print(f"{options.tune} Tune trials: {1000 * per_trial:.0f} ms a trial")
+        snakemake = []
+        for n in map(int, options.snakemake.split(",") if shutil.which("snakemake") else ()):
+            if n:
+                ms = 1000 * run_snakemake(n, Path(folder, f"snakemake-{n}")) / n
+                snakemake.append(f"{n:,} jobs of Snakemake: {ms:.1f} ms each")
     table = Table(title=f"Milliseconds a no-op cell (median of {options.repeat})")
     for name in ("cells", "durable", "plan", "drive", "read back", "bare task", "ratio"):
         table.add_column(name, justify="right")
@@ -275,7 +295,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     output = Console(width=110)
     output.print(table)
     output.print(f"ms a Tune trial: {1000 * per_trial:.0f}" if per_trial else "Tune: not run")
-    output.print(machine(), highlight=False)
+    for line in snakemake or ["no snakemake in PATH"]:
+        output.print(line, highlight=False)
+    output.print(machine("ray"), highlight=False)
 
 
 if __name__ == "__main__":

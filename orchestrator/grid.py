@@ -14,6 +14,7 @@ from orchestrator.evaluation_keys import resolve_curve, resolve_predictions
 from orchestrator.extensions import resolve_method_files, resolve_suite
 from orchestrator.grid_file import (
     GridFile,
+    ImageCache,
     Keep,
     ModelEntry,
     Resources,
@@ -69,6 +70,8 @@ class Grid:
     """What `rib tune` searches for, and how."""
     choices: Mapping[Key, ChoiceEntry] = field(default_factory=dict)
     """Values that some cells have in place of the grid's."""
+    image_cache: ImageCache | None = None
+    """Where each machine keeps decoded images; its folder as it is filled in there."""
     keep: Keep = "all"
     """Which checkpoints stay once they are needed no longer."""
     min_free: int = 2**30
@@ -147,6 +150,9 @@ class Grid:
             if self.tune is None
             else self.tune.model_dump(mode="json", exclude_none=True),
             "choices": [choice.model_dump(mode="json") for choice in self.choices.values()],
+            "image_cache": None
+            if self.image_cache is None
+            else self.image_cache.model_dump(mode="json"),
             "keep": self.keep,
             "min_free": int(self.min_free),
         }
@@ -185,6 +191,7 @@ def resolve_grid(document: Document, store: str | None = None, is_stored: bool =
     predictions = resolve_predictions(file, suite, evaluate, document, problems)
     place = store or _store(file, document, problems)
     manifest = _data_manifest(file, document, problems)
+    cache = _image_cache(file, document, problems, is_stored)
     _no_repeats(file.seeds, "seeds", document, problems)
     _check_clauses(file, suite, document, problems)
     _check_throughput(file, document, problems)
@@ -216,6 +223,7 @@ def resolve_grid(document: Document, store: str | None = None, is_stored: bool =
         distance=file.distance,
         tune=file.tune,
         choices=choices,
+        image_cache=cache,
         keep=file.keep,
         min_free=file.min_free,
         data_template=template,
@@ -266,6 +274,19 @@ def _data_manifest(file: GridFile, document: Document, problems: list[Problem]) 
         return None
     place = expand(file.data_manifest, document.where(("data_manifest",)), problems)
     return None if place is None else Path(place).resolve()
+
+
+def _image_cache(
+    file: GridFile, document: Document, problems: list[Problem], is_stored: bool
+) -> ImageCache | None:
+    """Return the cache with its folder absolute, or as each machine is to fill it in."""
+    if file.image_cache is None:
+        return None
+    written = file.image_cache.folder
+    where = document.where(("image_cache", "folder"))
+    place = expand(written, where, [] if is_stored else problems)
+    folder = for_each_machine(written, place) or str(Path(place or written).resolve())
+    return file.image_cache.model_copy(update={"folder": folder})
 
 
 def _store(file: GridFile, document: Document, problems: list[Problem]) -> str:

@@ -35,7 +35,7 @@ class Resources(_Section):
     """What one cell is given while it runs."""
 
     gpus: float = Field(0.0, ge=0, description="whole above 1; a fraction shares one GPU")
-    cpus: float = Field(1.0, gt=0)
+    cpus: float = Field(1.0, gt=0, description="the process and its loaders together")
     memory: ByteSize | None = Field(None, description="host memory to reserve, such as 8GiB")
     labels: dict[str, str] = Field(default_factory=dict, description="of the nodes to run on")
     loader_workers: int = Field(0, ge=0, description="processes that decode images beside it")
@@ -57,12 +57,20 @@ class Resources(_Section):
 class TransformOverrides(_Section):
     """What replaces parts of a model's own evaluation transform."""
 
-    input_size: Annotated[list[Size], Field(min_length=3, max_length=3)] | None = None
-    crop_pct: float | None = Field(None, gt=0, le=1)
-    crop_mode: Literal["center", "squash", "border"] | None = None
-    interpolation: Literal["nearest", "bilinear", "bicubic"] | None = None
-    mean: PerChannel | None = None
-    std: PerChannel | None = None
+    input_size: Annotated[list[Size], Field(min_length=3, max_length=3)] | None = Field(
+        None, description="channels, height, width"
+    )
+    crop_pct: float | None = Field(
+        None, gt=0, le=1, description="side of the crop as a part of the resized image's"
+    )
+    crop_mode: Literal["center", "squash", "border"] | None = Field(
+        None, description="how an image becomes a square: timm's names"
+    )
+    interpolation: Literal["nearest", "bilinear", "bicubic"] | None = Field(
+        None, description="how images are resized"
+    )
+    mean: PerChannel | None = Field(None, description="of each channel, on the scale of 0 to 1")
+    std: PerChannel | None = Field(None, description="of each channel; above 0")
 
     @field_validator("std")
     @classmethod
@@ -75,8 +83,12 @@ class TransformOverrides(_Section):
 class ModelEntry(_Section):
     """A model by the name it has in timm or the suite, or a weights file with an architecture."""
 
-    name: NonEmpty
-    architecture: NonEmpty | None = None
+    name: NonEmpty = Field(
+        description="what tables call it; without `weights`, whose weights it has"
+    )
+    architecture: NonEmpty | None = Field(
+        None, description="a timm model name; goes with `weights`"
+    )
     weights: NonEmpty | None = Field(None, description="a safetensors or PyTorch file")
     key: NonEmpty | None = Field(
         None, description="which state dict of a training checkpoint, where it holds several"
@@ -86,7 +98,10 @@ class ModelEntry(_Section):
     )
     pretraining: str | None = Field(None, description="what tables say it was pre-trained on")
     arguments: dict[str, Any] = Field(default_factory=dict, description="of timm.create_model")
-    transform: TransformOverrides = TransformOverrides()
+    transform: TransformOverrides = Field(
+        TransformOverrides(),
+        description="changes to its evaluation transform, which it is trained with, too",
+    )
 
 
 class Throughput(_Section):
@@ -96,10 +111,17 @@ class Throughput(_Section):
     evaluate: float | None = Field(None, gt=0, description="images per second of evaluation")
 
 
+class ImageCache(_Section):
+    """Where each machine keeps images as they come out of a model's transform."""
+
+    folder: NonEmpty = Field(description="on each machine, best a local disk")
+    max_size: ByteSize = Field(ByteSize(100 * 2**30), ge=0, description="on each machine")
+
+
 class MethodFileEntry(_Section):
     """A Python file with methods in it."""
 
-    path: NonEmpty
+    path: NonEmpty = Field(description="where it lies; the entry may be the path alone")
     digest: Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")] | None = Field(
         None, description="of the file that is meant; written where a grid is kept"
     )
@@ -108,32 +130,79 @@ class MethodFileEntry(_Section):
 class GridFile(_Section):
     """A grid file. What is required is checked in `orchestrator.grid`, with everything else."""
 
-    name: Name | None = None
-    suite: Any = None
-    """A name, a file or a mapping: see `orchestrator.extensions`."""
-    data_root: NonEmpty | None = None
-    store: NonEmpty | None = None
-    models: Annotated[list[ModelEntry], Field(min_length=1)] | None = None
-    downstream: Names = "all"
-    methods: Annotated[list[dict[str, Any]], Field(min_length=1)] | None = None
-    method_files: list[MethodFileEntry] = []
-    seeds: Annotated[list[Seed], Field(min_length=1)] = [0]
-    recipe: Recipe = Recipe()
-    evaluate: Names = "all"
-    curve: CurveKeys | None = None
-    predictions: list[NonEmpty] | Literal["all"] = []
-    top_classes: Size = TOP
-    resources: Resources = Resources()
-    acknowledge: list[NonEmpty] = []
-    skip_undecodable: list[NonEmpty] | Literal["all"] = []
-    accept_images: dict[str, Size] = {}
-    data_manifest: NonEmpty | None = None
-    throughput: dict[str, Throughput] = {}
-    distance: Distance = Distance()
-    tune: Tune | None = None
-    choices: list[ChoiceEntry] = []
-    keep: Keep = "all"
-    min_free: ByteSize = ByteSize(2**30)
+    name: Name | None = Field(None, description="what tables and the default store are called")
+    suite: Any = Field(
+        None,
+        description="the name of a suite, a file that declares one, or the declaration itself",
+        json_schema_extra={"anyOf": [{"type": "string"}, {"type": "object"}]},
+    )
+    data_root: NonEmpty | None = Field(
+        None, description="the folder that the suite's data sets lie in"
+    )
+    store: NonEmpty | None = Field(
+        None,
+        description="where results go: a folder or `s3://...`; `runs/NAME` if not given; "
+        "`--store` comes first",
+    )
+    models: Annotated[list[ModelEntry], Field(min_length=1)] | None = Field(
+        None, description="a plain name stands for a mapping with that `name`"
+    )
+    downstream: Names = Field("all", description="the OOD sets to fine-tune on")
+    methods: Annotated[list[dict[str, Any]], Field(min_length=1)] | None = Field(
+        None,
+        description="a plain name stands for a mapping with that `method`; the baseline, "
+        "`pretrained`, is always there",
+    )
+    method_files: list[MethodFileEntry] = Field([], description="Python files with methods")
+    seeds: Annotated[list[Seed], Field(min_length=1)] = Field(
+        [0], description="each makes a cell of its own; a baseline has one cell whatever the seeds"
+    )
+    recipe: Recipe = Field(Recipe(), description="how cells are trained")
+    evaluate: Names = Field(
+        "all", description="the sets that every cell is scored on; RI needs all OOD ones"
+    )
+    curve: CurveKeys | None = Field(
+        None, description="what is evaluated while a cell is trained, epoch by epoch"
+    )
+    predictions: list[NonEmpty] | Literal["all"] = Field(
+        [], description="the evaluation sets whose predictions are kept, image by image"
+    )
+    top_classes: Size = Field(
+        TOP, description="how many of the most probable classes are kept with each prediction"
+    )
+    resources: Resources = Field(Resources(), description="what one cell is given while it runs")
+    acknowledge: list[NonEmpty] = Field(
+        [], description="licence clauses that you know of, by their names"
+    )
+    skip_undecodable: list[NonEmpty] | Literal["all"] = Field(
+        [], description="sets whose images that do not decode are left out instead of an error"
+    )
+    accept_images: dict[str, Size] = Field(
+        {}, description="by set: how many images it holds, where not the published number"
+    )
+    data_manifest: NonEmpty | None = Field(
+        None, description="the manifest of `rib data check`, if not below the data root"
+    )
+    throughput: dict[str, Throughput] = Field(
+        {}, description="by model: images per second, for the hours of `rib plan`"
+    )
+    distance: Distance = Field(Distance(), description="how `rib distance` measures")
+    tune: Tune | None = Field(None, description="what `rib tune` searches for, and how")
+    choices: list[ChoiceEntry] = Field(
+        [], description="values that some cells have in place of the grid's, as `rib tune` writes"
+    )
+    image_cache: ImageCache | None = Field(
+        None, description="where each machine keeps decoded images"
+    )
+    keep: Keep = Field(
+        "all",
+        description="which checkpoints stay: `needed` deletes those that others were made from "
+        "once nothing needs them, `none` deletes every one then",
+    )
+    min_free: ByteSize = Field(
+        ByteSize(2**30),
+        description="stays free on the store's disk: cells wait while there is less",
+    )
 
 
 REQUIRED = ("name", "suite", "data_root", "models", "methods")
@@ -246,6 +315,7 @@ def _keys_at(section: type[BaseModel], location: Location) -> list[str]:
         ("models", ModelEntry),
         ("method_files", MethodFileEntry),
         ("throughput", Throughput),
+        ("image_cache", ImageCache),
         ("distance", Distance),
         ("curve", CurveKeys),
         ("tune", Tune),

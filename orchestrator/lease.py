@@ -28,8 +28,9 @@ from datetime import UTC, datetime
 
 from orchestrator.holder import Holder
 from workers.errors import Problem, UserError
-from workers.going import DRIVER, go_ahead
+from workers.going import go_ahead
 from workers.storage import Storage, StorageError
+from workers.store import DRIVER
 
 
 @dataclass(frozen=True)

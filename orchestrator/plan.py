@@ -5,7 +5,7 @@ Pure: nothing is read or written here.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -146,14 +146,18 @@ class Plan:
 
     @cached_property
     def priority(self) -> dict[str, float]:
-        """For each cell the cost of the longest chain of work that starts with it.
+        """The order by cost in images: see `priority_by`."""
+        return self.priority_by(lambda node: node.cost)
+
+    def priority_by(self, cost: Callable[[Node], float]) -> dict[str, float]:
+        """Return for each cell the cost of the longest chain of work that starts with it.
 
         Taking ready cells by it runs the critical path first and the longest cells early.
         """
         priority: dict[str, float] = {}
         for cell_id in reversed(self.nodes):
             below = max((priority[child] for child in self.waiting[cell_id]), default=0.0)
-            priority[cell_id] = below + self.nodes[cell_id].cost
+            priority[cell_id] = below + cost(self.nodes[cell_id])
         return priority
 
     def descendants(self, cell_id: str) -> Iterator[str]:

@@ -19,11 +19,10 @@ from orchestrator.plan import make_plan
 from orchestrator.steering import DRAIN_S, StoreSteering, stop_softly
 from orchestrator.tries import Tries, read_cleared, tries_of
 from workers.errors import UserError
-from workers.going import DRIVER
 from workers.logs import FATAL, fatal_error, rescue
 from workers.outcome import ErrorKind
 from workers.storage import StorageError
-from workers.store import Committed, Store
+from workers.store import DRIVER, Committed, Store
 
 Tell = Callable[[str], None]
 

@@ -275,6 +275,8 @@ def site_of(grid: Grid, driver: str = "", address: str | None = None) -> Site:
         accept_images=grid.accept_images,
         predictions=grid.predictions,
         top=grid.top_classes,
+        image_cache="" if grid.image_cache is None else grid.image_cache.folder,
+        image_cache_bytes=0 if grid.image_cache is None else grid.image_cache.max_size,
         suite=None if grid.suite.declaration is None else grid.suite,
         method_files=grid.method_files,
         driver=driver,

@@ -114,8 +114,8 @@ class Tune(_Section):
 class ChoiceEntry(_Section):
     """Values that take the place of the grid's for one model, downstream set and method."""
 
-    model: NonEmpty
-    downstream: NonEmpty
+    model: NonEmpty = Field(description="by its name in the grid")
+    downstream: NonEmpty = Field(description="a set of the suite")
     method: NonEmpty = Field(description="by its name in the grid")
     recipe: dict[str, Any] = Field(default_factory=dict, description="keys of the recipe")
     hyperparameters: dict[str, Any] = Field(default_factory=dict, description="of the method")

@@ -35,6 +35,7 @@ from workers.models import (
     unpack_state,
 )
 from workers.paths import place_here
+from workers.pixel_cache import PixelCache
 from workers.predictions import PredictionFile, Seen
 from workers.recipe import Recipe
 from workers.scoring import Scorer
@@ -126,7 +127,15 @@ class Bench:
         return _read(self.cell.suite, name, self.data_root, n_images)
 
     def source(self, dataset: Dataset, splits: Sequence[Split] | None = None) -> ImageSource:
-        return ImageSource(dataset, self.transform, splits, self._loader_workers)
+        cache = self._pixel_cache
+        return ImageSource(dataset, self.transform, splits, self._loader_workers, cache)
+
+    @property
+    def _pixel_cache(self) -> PixelCache | None:
+        site = self.site
+        if not site.image_cache:
+            return None
+        return PixelCache(place_here(site.image_cache), site.image_cache_bytes)
 
     @property
     def _loader_workers(self) -> int:

@@ -9,10 +9,7 @@ from __future__ import annotations
 
 from workers.errors import PreemptedError
 from workers.storage import StorageError
-from workers.store import Store
-
-DRIVER = "driver"
-"""The folder of a store in which drivers say who they are."""
+from workers.store import DRIVER, Store
 
 
 def go_ahead(driver: str) -> str:

@@ -6,10 +6,11 @@ as in timm, and normalisation is the same arithmetic wherever it is done.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from itertools import pairwise
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,6 +24,7 @@ from workers.datasets import Dataset, Split
 from workers.decode import decode
 from workers.errors import DataError
 from workers.logs import joining
+from workers.pixel_cache import PixelCache, Slots
 
 CACHE_BYTES = 1 << 30
 """Decoded pixels that a worker process keeps between cells."""
@@ -87,20 +89,35 @@ class Batch:
 class Files(TorchDataset[torch.Tensor | DataError]):
     """The images of splits as uint8 tensors [C, H, W]; a DataError in place of a bad one."""
 
-    def __init__(self, splits: Sequence[Split], border: int, transform: Transform) -> None:
+    def __init__(
+        self,
+        splits: Sequence[Split],
+        border: int,
+        transform: Transform,
+        cache: PixelCache | None = None,
+    ) -> None:
         self.splits, self.border, self.transform = splits, border, transform.pixels()
         self.starts = [0]
         for split in splits:
             self.starts.append(self.starts[-1] + len(split))
+        self.slots = [_slots(cache, split, border, transform) for split in splits]
 
     def __len__(self) -> int:
         return self.starts[-1]
 
     def __getitem__(self, index: int) -> torch.Tensor | DataError:
+        which, place = self._find(index)
+        slots = self.slots[which]
         try:
-            pixels: torch.Tensor = self.transform(self.picture(index))
+            if slots is None:
+                return self._pixels(index)
+            path = self._path(which, place)
+            return slots.get(place, path, lambda: self._pixels(index))
         except DataError as error:
             return error  # raised in a loader process, it would come back as another
+
+    def _pixels(self, index: int) -> torch.Tensor:
+        pixels: torch.Tensor = self.transform(self.picture(index))
         return pixels
 
     def picture(self, index: int) -> Image:
@@ -109,17 +126,42 @@ class Files(TorchDataset[torch.Tensor | DataError]):
         Raises:
             DataError: when it does not decode.
         """
-        for split, (start, end) in zip(self.splits, pairwise(self.starts), strict=True):
-            if index < end:
-                return decode(split.folder / split.files[index - start], self.border)
-        raise IndexError(index)
+        return decode(self._path(*self._find(index)), self.border)
+
+    def _find(self, index: int) -> tuple[int, int]:
+        """Return which split an image is of, and its place there."""
+        which = bisect_right(self.starts, index) - 1
+        if not 0 <= which < len(self.splits):
+            raise IndexError(index)
+        return which, index - self.starts[which]
+
+    def _path(self, which: int, place: int) -> Path:
+        split = self.splits[which]
+        return split.folder / split.files[place]
+
+
+def _slots(
+    cache: PixelCache | None, split: Split, border: int, transform: Transform
+) -> Slots | None:
+    """Return where a cache has a split's images, as they come out of a transform."""
+    if cache is None:
+        return None
+    pixels = replace(transform, mean=(), std=())  # they are not normalised yet
+    made_of = {
+        "folder": str(split.folder.resolve()),
+        "files": digest(list(split.files), 32),
+        "border": border,
+        "transform": pixels.digest,
+    }
+    return cache.slots(made_of, transform.input_size, len(split))
 
 
 class ImageSource:
     """The images of one or more splits, delivered in batches of any order.
 
-    A source that fits into the cache is decoded once per worker process and kept for the cells to
-    come; a larger one is decoded as it is asked for, by `loader_workers` processes.
+    A source of up to CACHE_BYTES is kept in memory for the cells that this process runs next; a
+    larger one is read as it is asked for, by `loader_workers` processes. With a `PixelCache` on
+    disk, images are decoded only where it does not have them.
     """
 
     def __init__(
@@ -128,9 +170,10 @@ class ImageSource:
         transform: Transform,
         splits: Sequence[Split] | None = None,
         loader_workers: int = 0,
+        cache: PixelCache | None = None,
     ) -> None:
         chosen = dataset.splits if splits is None else tuple(splits)
-        self.files = Files(chosen, dataset.border, transform)
+        self.files = Files(chosen, dataset.border, transform, cache)
         self.labels = torch.tensor([label for split in chosen for label in split.labels])
         self.loader_workers = loader_workers
         channels, height, width = transform.input_size

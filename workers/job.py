@@ -37,6 +37,10 @@ class Site:
     """How many of the most probable classes are kept with each."""
     driver: str = ""
     """Whose cells these are; it may ask them to stop (`workers.going`). None may without a name."""
+    image_cache: str = ""
+    """A folder for transformed images (`workers.pixel_cache`), filled in like `data_root`."""
+    image_cache_bytes: int = 0
+    """How large it may become on each machine."""
     suite: Suite | None = None
     """The cells' suite, where their user declares it."""
     method_files: tuple[MethodFile, ...] = ()

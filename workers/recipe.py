@@ -33,7 +33,9 @@ class Recipe(BaseModel):
     optimizer: Literal["sgd", "adamw"] = Field("sgd", description="SGD has no Nesterov momentum")
     lr: float = Field(1e-3, gt=0, description="peak learning rate")
     momentum: float = Field(0.9, ge=0, lt=1, description="of SGD; AdamW ignores it")
-    weight_decay: float = Field(0.0, ge=0)
+    weight_decay: float = Field(
+        0.0, ge=0, description="of SGD part of the gradient, of AdamW decoupled"
+    )
     decay_norms_and_biases: bool = Field(
         True, description="whether weight decay pulls at norms and biases, too"
     )
@@ -41,14 +43,18 @@ class Recipe(BaseModel):
         None, gt=0, le=1, description="learning rate of a layer over that of the one after it"
     )
     clip_grad: float | None = Field(None, gt=0, description="the gradient's largest norm")
-    label_smoothing: float = Field(0.0, ge=0, lt=1)
-    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    label_smoothing: float = Field(
+        0.0, ge=0, lt=1, description="part of the target that is spread over the classes"
+    )
+    schedule: Literal["cosine", "linear", "constant"] = Field(
+        "cosine", description="after the warm-up, per step: to 0, or constant"
+    )
     warmup_steps: int = Field(196, ge=0, description="linear warm-up, in optimiser steps")
     warmup_epochs: float | None = Field(
         None, ge=0, description="the same in epochs; takes the place of warmup_steps"
     )
-    epochs: int = Field(10, ge=1)
-    batch_size: int = Field(64, ge=1)
+    epochs: int = Field(10, ge=1, description="passes over the set")
+    batch_size: int = Field(64, ge=1, description="images a step")
     precision: Literal["fp32", "bf16", "fp16"] = Field(
         "fp16", description="of the forward pass in training; evaluation is always fp32"
     )
@@ -61,7 +67,8 @@ class Recipe(BaseModel):
     patience: int | None = Field(
         None,
         ge=1,
-        description="epochs without a better held-out accuracy after which training stops",
+        description="epochs without a better held-out accuracy after which training stops; needs "
+        "`holdout`",
     )
 
     @model_validator(mode="after")

@@ -29,7 +29,7 @@ from workers.schemas import KEYS, SCHEMA_VERSION, TABLES
 from workers.storage import TEMPORARY, Storage
 from workers.tables import DamagedTableError, Reading, is_merged, read_file, read_table
 
-__all__ = ["CHECKPOINT", "TRAINING_STATE", "Committed", "Scan", "Store", "open_store"]
+__all__ = ["CHECKPOINT", "DRIVER", "TRAINING_STATE", "Committed", "Scan", "Store", "open_store"]
 
 Row = Mapping[str, Any]
 
@@ -37,6 +37,9 @@ CHECKPOINT = "model.safetensors"
 
 SMALL_TABLE = 100
 """Rows below which compression makes a file no smaller and takes longer than all the rest."""
+
+DRIVER = "driver"
+"""The folder in which drivers say who they are."""
 
 TRAINING_STATE = "training."
 """How the names of training states begin (`workers.training_state`)."""
@@ -100,7 +103,7 @@ class Store:
         taken = next((p for p in (path, *path.parents) if p.exists() and not p.is_dir()), None)
         if taken is not None:
             raise UserError([Problem(f"store {self.uri}", f"{taken} is a file, not a folder")])
-        if path.is_dir() and not self.exists and any(path.iterdir()):
+        if path.is_dir() and not self.exists and any(_is_of_others(p) for p in path.iterdir()):
             raise UserError(
                 [
                     Problem(
@@ -148,10 +151,7 @@ class Store:
     # ------------------------------------------------------------------ commits
 
     def commit_accuracy(self, cell_id: str, part: str, rows: Sequence[Row]) -> None:
-        """Commit every split of one evaluation set of a cell in one file.
-
-        The part is the set's name; for an epoch's rows it is what `workers.curve.part_of` says.
-        """
+        """Commit all splits of a set, or of `workers.curve.part_of` an epoch, in one file."""
         self._commit("accuracy", f"{cell_id}.{part}", rows)
 
     def commit_predictions(self, cell_id: str, eval_dataset: str, data: pa.Buffer) -> None:
@@ -375,9 +375,7 @@ class Store:
         """
         reading = self.read_files("accuracy", KEYS["accuracy"])
         checkpoints = self.storage.folders_with("artifacts", CHECKPOINT)
-        return Committed.of(
-            reading.table, checkpoints, reading.damage, predictions=self.kept_predictions()
-        )
+        return Committed.of(reading.table, checkpoints, reading.damage, self.kept_predictions())
 
 
 def open_store(uri: str) -> Store:
@@ -393,3 +391,8 @@ def open_store(uri: str) -> Store:
 
 def _attempt_file(cell_id: str, attempt: int) -> str:
     return f"attempts/{cell_id}.{attempt:04d}.parquet"
+
+
+def _is_of_others(path: Path) -> bool:
+    """Whether something in a folder was not left there by a driver that died before its store."""
+    return path.name != DRIVER and not path.name.endswith(TEMPORARY)

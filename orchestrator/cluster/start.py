@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from orchestrator.cluster import tokens
 from orchestrator.cluster.settings import SETTINGS
@@ -73,6 +74,9 @@ def prepare(node: Node, environment: Environment, allow_open: bool, tell: Tell) 
         tell("no token is asked for: who reaches this machine's ports can run programs as you")
     for name, value in SETTINGS.items():
         environment.setdefault(name, value)
+    # Jobs run `rib`, and do not know which environment this one is of.
+    own = str(Path(sys.executable).parent)
+    environment["PATH"] = os.pathsep.join([own, *filter(None, [environment.get("PATH")])])
     return command_of(node, has_jobs())
 
 

@@ -11,7 +11,7 @@ import json
 import signal
 import sys
 import time
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 
 from rich.console import Console
@@ -98,7 +98,9 @@ def record(options: Options, report: Report) -> dict[str, object]:
     """Return what `--json` prints."""
     return {
         "options": {**asdict(options), "data": str(options.data)},
-        **asdict(report),
+        # Not asdict of it all: that would count the pairs of its counters.
+        **{field.name: getattr(report, field.name) for field in fields(report)},
+        "comparison": asdict(report.comparison),
         "findings": report.findings,
     }
 

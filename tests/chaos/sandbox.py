@@ -107,6 +107,7 @@ def sandbox(is_isolated: bool, disk_bytes: int, keep: Path | None) -> Iterator[S
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": secrets.token_hex(32),
         "RAY_USAGE_STATS_ENABLED": "0",
+        "RIB_PRETEND_GPUS": "1",
     }
     try:
         yield box

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,9 +15,11 @@ import pandas as pd
 import psutil
 import pytest
 
+from tests.chaos.__main__ import options_of, parse, record
 from tests.chaos.cluster import freeze, kill
 from tests.chaos.compare import compare
 from tests.chaos.faults import KINDS, draws
+from tests.chaos.rounds import Report
 from tests.chaos.sandbox import PROJECT, is_gone
 
 SHORT = "worker,raylet,driver,disk,table,checkpoint,state,cut-off"
@@ -35,6 +38,16 @@ def test_a_grid_under_fire_ends_as_an_undisturbed_one(digits_root: Path) -> None
     assert sum(report["faults"].values()) == 8
     assert report["comparison"]["rows"] >= 7 * 42  # of 7 cells, on val, v2 and c with 8 * 5 splits
     assert report["cells_tried_again"] > 0
+
+
+def test_a_report_can_be_read_by_programs() -> None:
+    report = Report(faults=Counter({"worker": 2, "disk": 1}))
+    report.comparison.rows = 42
+    options = options_of(parse(["--faults", "3"]), is_isolated=True)
+    read = json.loads(json.dumps(record(options, report)))
+    assert read["faults"] == {"worker": 2, "disk": 1}
+    assert read["comparison"]["rows"] == 42
+    assert read["findings"] == []
 
 
 def test_a_seed_gives_one_sequence() -> None:

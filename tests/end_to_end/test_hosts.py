@@ -109,6 +109,16 @@ def running_on(store: Path) -> list[str]:
     return [str(name) for name in tries[trains]["host"]]
 
 
+def all_of(job: subprocess.Popen[str], seconds: float = 300.0) -> str:
+    """Return all that a job prints until it ends."""
+    try:
+        return job.communicate(timeout=seconds)[0]
+    except subprocess.TimeoutExpired as slow:
+        job.kill()
+        said = (slow.output or b"").decode(errors="replace")
+        pytest.fail(f"it has not ended in {seconds:g} s, and said:\n{said}")
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not HAS_JOBS, reason="no Jobs API: it comes with rib-orchestrator[cluster]")
 @pytest.mark.timeout(600)
@@ -140,7 +150,7 @@ def test_a_host_is_cut_off_and_another_joins(
         (lost,) = [w for w in workers if w.environment["RIB_HOST"] == running_on(store)[0]]
         hosts.cut_off(lost)
         third = start_worker(hosts, "third")
-        out, _ = job.communicate(timeout=300)
+        out = all_of(job)
         assert job.returncode == 0, out
         assert undisturbed.wait(300) == 0
     finally:

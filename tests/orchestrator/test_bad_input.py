@@ -120,6 +120,19 @@ GRIDS = [
         {"resources": "{gpu: 1}"},
     ),
     Case(
+        "a cache of images",
+        [
+            ":12: image_cache.folder: this key is missing",
+            ":12: image_cache.size: unknown key (did you mean 'max_size'?)",
+        ],
+        {"image_cache": "{size: 1GiB}"},
+    ),
+    Case(
+        "a cache of images at a place that is not known",
+        [":12: image_cache.folder: the variable RIB_NOT_SET in '$RIB_NOT_SET/x' is not set"],
+        {"image_cache": "{folder: $RIB_NOT_SET/x, max_size: 0}"},
+    ),
+    Case(
         "an unknown key of a model's transform",
         [":5: models[0].transform.crop: unknown key (did you mean 'crop_pct'?)"],
         {"models": "[{name: resnet_digits, transform: {crop: 0.9}}]"},

@@ -33,6 +33,7 @@ def here(digits_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     shutil.copy(next(digits_root.rglob("*.safetensors")), tmp_path / "mine.safetensors")
     monkeypatch.setenv("RIB_WEIGHTS", str(tmp_path))
     monkeypatch.setenv("RIB_DATA", str(digits_root.parent))
+    monkeypatch.setenv("RIB_FAST", "/fast")
     return tmp_path
 
 
@@ -88,3 +89,41 @@ def test_a_grid_file_needs_its_variables(here: Path, monkeypatch: pytest.MonkeyP
         load(here, "${RIB_DATA}/digits-rib")
     said = str(caught.value)
     assert "data_root: the variable RIB_DATA in '${RIB_DATA}/digits-rib' is not set" in said
+
+
+def cached(folder: Path, root: Path, image_cache: str) -> Grid:
+    """A grid with a cache of images."""
+    path = folder / "cached.yaml"
+    lines = f"name: places\nsuite: digits-rib\ndata_root: {root}\nmodels: [vit_digits]\n"
+    path.write_text(f"{lines}methods: [ft]\nimage_cache: {image_cache}\n")
+    return load_grid(path, str(folder / "store"))
+
+
+def test_each_machine_keeps_images_where_it_says(
+    here: Path, digits_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grid = cached(here, digits_root, "{folder: '${RIB_FAST}/images', max_size: 2GiB}")
+    for address in (None, "auto"):
+        site = site_of(grid, address=address)
+        assert (site.image_cache, site.image_cache_bytes) == ("${RIB_FAST}/images", 2 * 2**30)
+    text = grid.to_yaml()
+    monkeypatch.delenv("RIB_FAST")
+    assert load_stored_grid(text, grid.store).to_yaml() == text
+
+
+def test_a_plain_folder_for_images_is_told_in_full(
+    here: Path, digits_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(here)
+    site = site_of(cached(here, digits_root, "{folder: images}"))
+    assert (site.image_cache, site.image_cache_bytes) == (str(here / "images"), 100 * 2**30)
+
+
+def test_images_are_kept_nowhere_unless_it_is_said_where(here: Path, digits_root: Path) -> None:
+    assert site_of(cached(here, digits_root, "null")).image_cache == ""
+
+
+def test_a_cache_changes_no_identity(here: Path, digits_root: Path) -> None:
+    plain = cached(here, digits_root, "null")
+    kept = cached(here, digits_root, "{folder: images}")
+    assert [c.cell_id for c in expand(plain)] == [c.cell_id for c in expand(kept)]

@@ -13,11 +13,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from orchestrator.cluster.questions import probe_name
 from tests.cells import row
 from workers.errors import UserError
 from workers.schemas import ACCURACY, KEYS, TABLES
 from workers.storage import Storage, StorageError
-from workers.store import CHECKPOINT, Store, open_store
+from workers.store import CHECKPOINT, DRIVER, Store, open_store
 
 
 @pytest.fixture
@@ -313,6 +314,18 @@ def test_a_place_that_is_taken(tmp_path: Path) -> None:
             Store(str(place)).check("s", "1")
     with pytest.raises(UserError, match="has other things in it"):
         Store(str(tmp_path)).check("s", "1")
+
+
+def test_a_place_where_a_driver_died_before_there_was_a_store(tmp_path: Path) -> None:
+    """As SIGKILL leaves it while the machines are asked, or right after the lease was taken."""
+    Storage(str(tmp_path)).write(probe_name("1234", "driver"), b"1234")
+    Storage(str(tmp_path)).write(f"{DRIVER}/0001.json", b"{}")
+    (tmp_path / ".store.json.1234.tmp").write_bytes(b"{")
+    store = Store(str(tmp_path))
+    store.check("s", "1")
+    store.create("s", "1")
+    store.sweep()
+    assert sorted(p.name for p in tmp_path.iterdir()) == [DRIVER, "store.json"]
 
 
 @pytest.mark.parametrize("text", [None, "", "{", "[]", "{}"])

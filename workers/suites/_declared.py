@@ -22,7 +22,7 @@ class _Section(BaseModel):
 class SetDeclaration(_Section):
     """One data set: what it is called, where it lies, and what should be there."""
 
-    name: Name
+    name: Name = Field(description="what grids and tables call it")
     folder: Annotated[str, Field(min_length=1)] | None = Field(
         None, description="below the data root; by default the set's name"
     )
@@ -72,15 +72,17 @@ class SetDeclaration(_Section):
 class SuiteDeclaration(_Section):
     """A suite: its classes, its ID set, and the OOD sets that share them."""
 
-    name: Name
+    name: Name = Field(description="what tables call it; none that is built in")
     version: Annotated[str, Field(min_length=1)] = Field(
         "1", description="part of every cell's identity: raise it when images or labels change"
     )
     classes: Annotated[list[ClassId], Field(min_length=2)] = Field(
         description="their ids in the order of a model's outputs"
     )
-    id: SetDeclaration
-    ood: Annotated[list[SetDeclaration], Field(min_length=2)]
+    id: SetDeclaration = Field(description="the in-distribution set")
+    ood: Annotated[list[SetDeclaration], Field(min_length=2)] = Field(
+        description="the out-of-distribution sets"
+    )
     id_train: SetDeclaration | None = Field(None, description="ID images that nothing is tested on")
 
     @model_validator(mode="after")

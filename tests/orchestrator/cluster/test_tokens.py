@@ -2,6 +2,7 @@
 
 import os
 import stat
+import sys
 from pathlib import Path
 
 import pytest
@@ -147,6 +148,16 @@ def test_nothing_is_sent_home(environment: dict[str, str]) -> None:
     prepare(Node(), environment, allow_open=False, tell=print)
     assert environment["RAY_USAGE_STATS_ENABLED"] == "0"
     assert environment["RAY_AUTH_MODE"] == "token"
+
+
+def test_jobs_find_the_rib_of_the_environment_that_the_head_is_of(
+    environment: dict[str, str],
+) -> None:
+    """As when it was started by its path, in a virtual environment that is not activated."""
+    for before, rest in (({}, []), ({"PATH": "/usr/bin:/bin"}, ["/usr/bin", "/bin"])):
+        given = environment | before
+        prepare(Node(), given, allow_open=False, tell=print)
+        assert given["PATH"].split(os.pathsep) == [str(Path(sys.executable).parent), *rest]
 
 
 @pytest.mark.parametrize(
