@@ -27,6 +27,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from orchestrator.demands import Demands
 from orchestrator.driver import Driver, Steering
 from orchestrator.executor import Executor
 from orchestrator.grid import Grid, MethodEntry
@@ -129,7 +130,7 @@ def measure(n_cells: int, folder: Path) -> Measurement:
     store = Store(str(folder / f"store-{n_cells}"))
     lease = Lease(store.storage)
     site = Site(store=store.uri, data_root=".", driver=lease.driver)
-    workers = RayExecutor(site, Resources(), work=no_op_cell)
+    workers = RayExecutor(site, Demands(), work=no_op_cell)
     warm_up = grid_of(WARM_UP, store.uri, "warm-up")
     with driving(store, warm_up, lease, workers, Terms(), tell) as steering:
         run_cells(warm_up, store, workers, steering)

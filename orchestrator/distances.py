@@ -12,6 +12,7 @@ from typing import Any
 
 import pandas as pd
 
+from orchestrator.cluster.requirements import admission_of
 from orchestrator.driver import Driver, Observer
 from orchestrator.executor import Outcome, Work
 from orchestrator.grid import Grid
@@ -19,7 +20,7 @@ from orchestrator.lease import Lease, refuse_if_held
 from orchestrator.plan import Node, Plan, expand
 from orchestrator.preflight import preflight
 from orchestrator.session import Terms, close_stale_attempts, driving
-from orchestrator.sweep import check_store, make_data, open_executor, take_up
+from orchestrator.sweep import check_store, make_data, open_executor, site_of, take_up
 from workers.cell import Cell, Model
 from workers.distance.run import check_solver, execute_distance
 from workers.distance.settings import METHOD, VERSION
@@ -77,7 +78,11 @@ def measure(
     tell(f"{len(plan.todo)} of {len(plan.nodes)} distances to measure")
     lease = Lease(store.storage, terms.times, tell)
     work = _work(grid.distance.max_iterations)
-    workers = open_executor(executor, grid, address, num_cpus, lease.driver, work)
+    ask = None
+    if address is not None:
+        ask = admission_of(grid, plan, site_of(grid).store, digests, tell)
+    cells = [plan.nodes[cell_id].cell for cell_id in plan.todo]
+    workers = open_executor(executor, grid, cells, address, num_cpus, lease.driver, work, ask)
     with driving(store, grid, lease, workers, terms, tell) as steering:
         take_up(store, grid, store.committed())
         store.set_aside(store.scan("distances").damaged)

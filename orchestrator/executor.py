@@ -6,6 +6,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
+from orchestrator.demands import Demands, fitted
+from workers.cell import Cell
 from workers.job import Job, Site
 from workers.outcome import ErrorKind, Outcome
 from workers.run import execute
@@ -22,9 +24,11 @@ class Executor(Protocol):
     Used by one thread. At most one job of a cell is in flight at a time.
     """
 
-    @property
-    def capacity(self) -> int:
-        """How many jobs are worth having in flight at once."""
+    def lane(self, cell: Cell) -> str:
+        """Return what a cell waits for: cells of one lane wait for the same machines."""
+
+    def capacity(self, lane: str) -> int:
+        """Return how many jobs of a lane are worth having in flight at once."""
 
     def submit(self, job: Job) -> None:
         """Take a job; returns at once."""
@@ -46,11 +50,22 @@ class Executor(Protocol):
 class InlineExecutor:
     """Runs each job in this process when its outcome is asked for: for debuggers and tests."""
 
-    capacity = 1
+    def __init__(self, site: Site, work: Work = execute, demands: Demands | None = None) -> None:
+        """Prepare to run.
 
-    def __init__(self, site: Site, work: Work = execute) -> None:
-        self._site, self._work = site, work
+        Args:
+            site: where things are.
+            work: what is done with each job.
+            demands: what cells ask for; None: what the site says.
+        """
+        self._site, self._work, self._demands = site, work, demands
         self._waiting: deque[Job] = deque()
+
+    def lane(self, cell: Cell) -> str:  # noqa: ARG002  # there is one process for all
+        return ""
+
+    def capacity(self, lane: str) -> int:  # noqa: ARG002
+        return 1
 
     def submit(self, job: Job) -> None:
         self._waiting.append(job)
@@ -59,7 +74,12 @@ class InlineExecutor:
         if not self._waiting:
             raise LookupError("nothing is in flight")
         job = self._waiting.popleft()
-        return job, self._work(job, self._site)
+        return job, self._work(job, self._site_of(job))
+
+    def _site_of(self, job: Job) -> Site:
+        if self._demands is None:
+            return self._site
+        return fitted(self._site, self._demands.of(job.cell).resources)
 
     def cancel(self, job: Job) -> None:
         """Nothing runs between two calls of `wait_any`, so there is nothing to stop."""

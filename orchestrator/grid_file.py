@@ -51,6 +51,10 @@ class Resources(_Section):
             raise ValueError("should be a whole number when it is above 1")
         return gpus
 
+    def written(self) -> dict[str, Any]:
+        """Return the keys that were given, as a grid file has them."""
+        return self.model_dump(mode="json", exclude_unset=True)
+
 
 class TransformOverrides(_Section):
     """What replaces parts of a model's own evaluation transform."""
@@ -85,6 +89,7 @@ class ModelEntry(_Section):
     pretraining: str | None = Field(None, description="what tables say it was pre-trained on")
     arguments: dict[str, Any] = Field(default_factory=dict, description="of timm.create_model")
     transform: TransformOverrides = TransformOverrides()
+    resources: Resources | None = Field(None, description="what its cells ask for, if not as usual")
 
 
 class Throughput(_Section):
@@ -237,7 +242,6 @@ def _keys_at(section: type[BaseModel], location: Location) -> list[str]:
     keys = list(section.model_fields)
     for name, nested in (
         ("recipe", Recipe),
-        ("resources", Resources),
         ("models", ModelEntry),
         ("method_files", MethodFileEntry),
         ("throughput", Throughput),
@@ -251,4 +255,6 @@ def _keys_at(section: type[BaseModel], location: Location) -> list[str]:
         keys = list(Domain.model_fields)
     if "transform" in location[:-1]:
         keys = list(TransformOverrides.model_fields)
+    if "resources" in location[:-1]:
+        keys = list(Resources.model_fields)
     return keys

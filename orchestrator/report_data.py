@@ -162,7 +162,7 @@ def _read_run(source: str) -> Run:
         grid_yaml=store.read_grid(),
         driver=driver,
         states=cell_states(plan, attempts, driver.may_run, cleared),
-        cost=cost_of(attempts, cells, grid.resources),
+        cost=cost_of(attempts, cells, grid.demands),
         training=training_curves(history.to_pandas(), cells),
         origin=origin_of(labelled(rows, cells), attempts),
     )

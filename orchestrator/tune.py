@@ -70,7 +70,7 @@ def tune(
             left,
             findings,
             site,
-            grid.resources,
+            grid.demands,
             observe=_observer(len(left), tell),
             check=lease.check,
             address=address,

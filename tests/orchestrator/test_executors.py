@@ -14,6 +14,7 @@ import pytest
 import ray
 from ray import exceptions
 
+from orchestrator.demands import Demand, Demands
 from orchestrator.driver import Driver
 from orchestrator.executor import Executor, InlineExecutor, Job, Outcome
 from orchestrator.grid_file import Resources
@@ -109,7 +110,7 @@ def run(executor: Executor, what: str) -> Outcome:
 
 @pytest.fixture(scope="module")
 def on_ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayExecutor]:
-    executor = RayExecutor(Site(store="", data_root=""), Resources(), num_cpus=N_CPUS, work=act)
+    executor = RayExecutor(Site(store="", data_root=""), Demands(), num_cpus=N_CPUS, work=act)
     yield executor
     executor.close()
     assert not ray.is_initialized()
@@ -129,7 +130,7 @@ def test_jobs_come_back_with_their_outcomes(executor: Executor) -> None:
     ended = drain(executor, *jobs)
     assert set(ended) == set(jobs)
     assert set(ended.values()) == {Outcome(rows=1, recorded=True)}
-    assert executor.capacity >= 1
+    assert executor.capacity(executor.lane(jobs[0].cell)) >= 1
 
 
 @pytest.mark.slow
@@ -211,14 +212,15 @@ def test_nothing_that_finished_in_time_is_none(on_ray: RayExecutor) -> None:
 
 @pytest.mark.slow
 def test_the_capacity_keeps_every_cpu_busy(on_ray: RayExecutor) -> None:
-    assert on_ray.capacity == 2 * N_CPUS + 16
+    assert on_ray.capacity(on_ray.lane(make_cell())) == 2 * N_CPUS + 16
 
 
 def runs_into(folder: Path, on_ray: RayExecutor, monkeypatch: pytest.MonkeyPatch) -> Site:
     """Have the Ray that is up run cells into a store."""
     site = Site(store=str(folder), data_root="")
-    monkeypatch.setattr(on_ray, "_site", ray.put(site))
-    monkeypatch.setattr(on_ray, "_task", ray.remote(max_retries=0, max_calls=0)(act_or_run))
+    monkeypatch.setattr(on_ray, "_site", site)
+    monkeypatch.setattr(on_ray, "_work", act_or_run)
+    monkeypatch.setattr(on_ray, "_classes", {})
     return site
 
 
@@ -326,7 +328,7 @@ def test_a_cluster_that_does_not_answer_is_the_user_s_mistake(
     monkeypatch.setattr(ray, "init", refuse)
     monkeypatch.setenv("RAY_AUTH_TOKEN", "a token to show")
     with pytest.raises(UserError, match=r"no Ray cluster answers at '10\.0\.0\.1:6379': ray\.init"):
-        RayExecutor(Site(store="", data_root=""), Resources(), address="10.0.0.1:6379")
+        RayExecutor(Site(store="", data_root=""), Demands(), address="10.0.0.1:6379")
 
 
 # ---------------------------------------------------------------------- what fits on which node
@@ -355,7 +357,7 @@ NODES = [
     ],
 )
 def test_what_some_node_has_is_feasible(asked: dict[str, Any]) -> None:
-    check_feasible(Resources(**asked), NODES)
+    check_feasible([Demand(Resources(**asked))], NODES)
 
 
 @pytest.mark.parametrize(
@@ -383,13 +385,13 @@ def test_what_some_node_has_is_feasible(asked: dict[str, Any]) -> None:
         ),
         (
             {"gpus": 1, "cpus": 16},
-            ["resources: no single node has all of {'GPU': 1.0, 'CPU': 16.0, 'memory': 0.0}"],
+            ["resources: no single node has all: 1 GPU, 16 CPUs"],
         ),
     ],
 )
 def test_what_no_node_has_is_named(asked: dict[str, Any], problems: list[str]) -> None:
     with pytest.raises(UserError) as caught:
-        check_feasible(Resources(**asked), NODES)
+        check_feasible([Demand(Resources(**asked))], NODES)
     assert [str(problem) for problem in caught.value.problems] == problems
 
 

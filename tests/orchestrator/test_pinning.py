@@ -1,0 +1,94 @@
+"""Cells on a real Ray of several nodes, pinned to labels and to GPUs that are pretended."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import ray
+
+from orchestrator.demands import Demand, Demands
+from orchestrator.executor import Job, Outcome
+from orchestrator.grid_file import Resources
+from orchestrator.ray_executor import RayExecutor
+from tests.cells import make_cell
+from tests.orchestrator.clusters import cluster_of
+from tests.orchestrator.test_executors import drain
+from workers.errors import UserError
+from workers.job import Site
+
+CARD = "ray.io/accelerator-type"
+SITE = Site(store="", data_root="")
+DEMANDS = Demands(
+    Resources(),
+    by_method={
+        "large": Resources(gpus=2, cpus=2, labels={CARD: "A100"}),
+        "small": Resources(gpus=0.5, labels={CARD: "in(T4,L4)"}),
+    },
+)
+
+
+def look(job: Job, site: Site) -> Outcome:
+    context = ray.get_runtime_context()
+    seen = {
+        "node": context.get_node_labels()[CARD] if context.get_node_labels() else None,
+        "gpus": len(ray.get_gpu_ids()),
+        "cuda": os.environ.get("CUDA_VISIBLE_DEVICES"),
+        "threads": site.threads,
+        "name": context.get_task_name(),
+    }
+    return Outcome(message=repr(seen))
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    with cluster_of(
+        {"num_cpus": 4, "num_gpus": 2, "labels": {CARD: "A100"}},
+        {"num_cpus": 4, "num_gpus": 1, "labels": {CARD: "T4"}},
+    ) as found:
+        yield found
+
+
+@pytest.mark.slow
+def test_each_cell_gets_what_its_entries_ask_for_and_no_other_gpu(cluster: Any) -> None:
+    executor = RayExecutor(SITE, DEMANDS, address=cluster.address, work=look)
+    try:
+        jobs = [
+            Job(make_cell(name, seed=n), ()) for name in ("large", "small", "ft") for n in (1, 2, 3)
+        ]
+        assert {executor.lane(job.cell) for job in jobs} == {"method large", "method small", ""}
+        assert executor.capacity("method large") == 2 * 1 + 16
+        assert executor.capacity("method small") == 2 * 2 + 16
+        ended = drain(executor, *jobs)
+    finally:
+        executor.close()
+    for job, outcome in ended.items():
+        assert outcome.error is None, outcome
+        seen = eval(outcome.message)
+        assert seen["name"] == f"{job.cell} {job.cell.cell_id}"
+        match job.cell.label:
+            case "large":
+                assert (seen["node"], seen["gpus"], seen["cuda"]) == ("A100", 2, "0,1")
+                assert seen["threads"] == 2
+            case "small":
+                assert (seen["node"], seen["gpus"], seen["cuda"]) == ("T4", 1, "0")
+            case _:
+                assert (seen["gpus"], seen["cuda"], seen["threads"]) == (0, "", 1)
+
+
+@pytest.mark.slow
+def test_what_fits_nowhere_is_refused_at_once(cluster: Any) -> None:
+    wrong = [
+        Demand(Resources(gpus=3), "model m"),
+        Demand(Resources(labels={CARD: "H100"}), "method x"),
+    ]
+    with pytest.raises(UserError) as refused:
+        RayExecutor(SITE, DEMANDS, address=cluster.address, work=look, expected=wrong)
+    assert [str(problem) for problem in refused.value.problems] == [
+        "resources.gpus: a cell of model m asks for 3, no node has more than 2",
+        f"resources.labels: no node has the labels {CARD}=H100 that a cell of method x asks for "
+        f"(nodes have {CARD}=A100, {CARD}=T4)",
+    ]
+    assert not ray.is_initialized()
