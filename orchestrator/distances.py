@@ -12,6 +12,7 @@ from typing import Any
 
 import pandas as pd
 
+from orchestrator.cluster.reach import check_reachable
 from orchestrator.cluster.requirements import admission_of
 from orchestrator.driver import Driver, Observer
 from orchestrator.executor import Outcome, Work
@@ -72,6 +73,7 @@ def measure(
     plan = plan_of(grid, _done(store))
     if not plan.todo:
         return
+    check_reachable(address)
     with_rows = None if mixed_data else store
     digests = preflight(grid, _what_is_read(grid, plan), with_rows, is_lean=executor != "inline")
     check_same_data(read_distances(store, grid), digests)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator import canary, licence
+from orchestrator.cluster.reach import check_reachable
 from orchestrator.cluster.requirements import admission_of
 from orchestrator.compacting import Compacting
 from orchestrator.demands import Demand, fitted
@@ -155,6 +156,7 @@ def run(
         tidy(store, grid, committed, terms, tell)
         complaints = canary_complaints(store, grid, tell) if with_canary else ()
         return Result(grid, whole, Summary(), n_run, standing, complaints)
+    check_reachable(address)
     digests = preflight(grid, plan, None if mixed_data else store, is_lean=executor != "inline")
     tell(f"{n_run} of {len(plan.nodes)} cells to run")
     lease = Lease(store.storage, terms.times, tell)

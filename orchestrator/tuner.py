@@ -23,7 +23,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 # First: it sets what ray reads when it is imported.
-from orchestrator.ray_executor import check_nodes, classify, connect
+from orchestrator.ray_executor import NODE_ID, check_nodes, classify, connect, nodes_to_come
 
 os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
 os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
@@ -88,12 +88,13 @@ def run_trials(
     connect(address, num_cpus)
     try:
         check_nodes(list(demands.distinct(trial.cell for trial in trials).values()), admission)
+        asked = frozenset() if admission is None or nodes_to_come() else admission.checked
         with (
             tempfile.TemporaryDirectory(prefix="rib-tune-") as scratch,
             Interrupts(on_first=lambda: None) as interrupts,
         ):
             recorder = Recorder(trials, Store(site.store), observe, check, interrupts)
-            _tuner(trials, findings, site, demands, recorder, scratch).fit()
+            _tuner(trials, findings, site, demands, asked, recorder, scratch).fit()
             recorder.record()
     finally:
         ray.shutdown()
@@ -104,6 +105,7 @@ def _tuner(
     findings: Sequence[Finding],
     site: Site,
     demands: Demands,
+    asked: frozenset[str],
     recorder: Recorder,
     scratch: str,
 ) -> tune.Tuner:
@@ -115,7 +117,7 @@ def _tuner(
     )
 
     def bundle(config: Mapping[str, Any]) -> tune.PlacementGroupFactory:
-        return bundle_of(demands.of(trials[config["trial"]].cell).resources)
+        return bundle_of(demands.of(trials[config["trial"]].cell).resources, asked)
 
     return tune.Tuner(
         tune.with_resources(on_worker, bundle),
@@ -130,14 +132,22 @@ def _tuner(
     )
 
 
-def bundle_of(resources: Resources) -> tune.PlacementGroupFactory:
-    """Return what Tune reserves for a trial."""
+def bundle_of(
+    resources: Resources, node_ids: frozenset[str] = frozenset()
+) -> tune.PlacementGroupFactory:
+    """Return what Tune reserves for a trial.
+
+    Args:
+        resources: that it asks for.
+        node_ids: of the nodes that it may run on; none for any.
+    """
     bundle = {"CPU": resources.cpus, "GPU": resources.gpus, "memory": resources.memory or 0}
-    labels: dict[str, Any] = {}
-    if resources.labels:
-        labels["bundle_label_selector"] = [dict(resources.labels)]
+    labels = dict(resources.labels)
+    if node_ids:
+        labels[NODE_ID] = f"in({','.join(sorted(node_ids))})"
+    selector: dict[str, Any] = {"bundle_label_selector": [labels]} if labels else {}
     asked = {name: float(amount) for name, amount in bundle.items() if amount}
-    return tune.PlacementGroupFactory([asked], **labels)
+    return tune.PlacementGroupFactory([asked], **selector)
 
 
 def _trainable(

@@ -8,11 +8,14 @@ from typing import Any
 
 import pytest
 import ray
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
+from orchestrator import ray_executor
 from orchestrator.demands import Demand, Demands
 from orchestrator.executor import Job, Outcome
 from orchestrator.grid_file import Resources
 from orchestrator.ray_executor import RayExecutor
+from orchestrator.tuner import bundle_of
 from tests.cells import make_cell
 from tests.orchestrator.clusters import cluster_of
 from tests.orchestrator.test_executors import drain
@@ -92,3 +95,22 @@ def test_what_fits_nowhere_is_refused_at_once(cluster: Any) -> None:
         f"(nodes have {CARD}=A100, {CARD}=T4)",
     ]
     assert not ray.is_initialized()
+
+
+@pytest.mark.slow
+def test_trials_of_a_search_run_on_the_nodes_that_were_asked(cluster: Any) -> None:
+    ray_executor.connect(cluster.address, None)
+    try:
+        ids = {
+            node["Labels"][CARD]: node["NodeID"] for node in ray.nodes() if CARD in node["Labels"]
+        }
+        here = ray.remote(num_cpus=1)(lambda: ray.get_runtime_context().get_node_id())
+        for card, node_id in ids.items():
+            for resources in (Resources(), Resources(labels={CARD: card})):
+                bundle = bundle_of(resources, frozenset({node_id, "0" * 56}))
+                group = bundle.to_placement_group()
+                inside = here.options(scheduling_strategy=PlacementGroupSchedulingStrategy(group))
+                assert ray.get(inside.remote(), timeout=60) == node_id
+                ray.util.remove_placement_group(group)
+    finally:
+        ray.shutdown()
