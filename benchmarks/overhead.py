@@ -37,6 +37,7 @@ from orchestrator.plan import make_plan
 from orchestrator.ray_executor import RayExecutor
 from orchestrator.session import Terms, close_stale_attempts, driving
 from orchestrator.sweep import take_up
+from orchestrator.watch import Unwatched, watching
 from workers.cell import Model
 from workers.job import Job, Site
 from workers.labels import LabelSpace
@@ -154,7 +155,10 @@ def run_cells(
     planned = time.perf_counter()
     take_up(store, grid, committed)
     tries = close_stale_attempts(store)
-    summary = Driver(plan, executor, store, tries=tries, steering=steering).run()
+    watcher = watching(plan, executor, store, Unwatched)
+    driver = Driver(plan, executor, store, watcher.see, tries, steering=steering)
+    driver.look_round = watcher.look_round
+    summary = driver.run()
     assert summary.ok, summary
     driven = time.perf_counter()
     left = make_plan(grid, store.committed()).todo

@@ -14,7 +14,7 @@ import pandas as pd
 
 from orchestrator.cluster.reach import check_reachable
 from orchestrator.cluster.requirements import admission_of
-from orchestrator.driver import Driver, Observer
+from orchestrator.driver import Driver
 from orchestrator.executor import Outcome, Work
 from orchestrator.grid import Grid
 from orchestrator.lease import Lease, refuse_if_held
@@ -22,6 +22,7 @@ from orchestrator.plan import Node, Plan, expand
 from orchestrator.preflight import preflight
 from orchestrator.session import Terms, close_stale_attempts, driving
 from orchestrator.sweep import check_store, make_data, open_executor, site_of, take_up
+from orchestrator.watch import MakeWatch, Unwatched, watching
 from workers.cell import Cell, Model
 from workers.distance.run import check_solver, execute_distance
 from workers.distance.settings import METHOD, VERSION
@@ -40,7 +41,7 @@ def measure(
     num_cpus: int | None = None,
     mixed_data: bool = False,
     terms: Terms | None = None,
-    observe: Callable[[Plan], Observer] = lambda _: lambda _: None,
+    watch: MakeWatch = Unwatched,
     tell: Callable[[str], None] = lambda _: None,
 ) -> None:
     """Measure the distances of a grid that its store does not have.
@@ -52,7 +53,7 @@ def measure(
         num_cpus: of the embedded cluster; None for all of this machine's.
         mixed_data: measure although accuracies in the store are of other copies of the data.
         terms: how to behave towards another driver of the store, and when stopped.
-        observe: makes the driver's observer once a plan is known.
+        watch: makes what watches the distances, once it is known which are to be measured.
         tell: is told in words of what happens before the first distance.
 
     Raises:
@@ -90,7 +91,10 @@ def measure(
         store.set_aside(store.scan("distances").damaged)
         plan = plan_of(grid, _done(store))  # another driver may have been here meanwhile
         attempts = close_stale_attempts(store)
-        Driver(plan, workers, store, observe(plan), attempts, steering=steering).run()
+        watcher = watching(plan, workers, store, watch)
+        driver = Driver(plan, workers, store, watcher.see, attempts, steering=steering)
+        driver.look_round = watcher.look_round
+        driver.run()
         if steering.is_draining:
             raise KeyboardInterrupt
 

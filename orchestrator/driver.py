@@ -34,6 +34,8 @@ class Event:
     node: Node
     outcome: Outcome | None = None
     detail: str = ""
+    attempt: int = 0
+    """Number of the try that was submitted."""
 
 
 Observer = Callable[[Event], None]
@@ -142,6 +144,8 @@ class Driver:
         self.steering = steering or Unsteered()
         self.on_done: Finish = lambda _: ""
         """Is told of each cell that is done, once its rows are sealed."""
+        self.look_round: Callable[[], object] = lambda: None
+        """Is called after each wait for a cell to end; should cost next to nothing."""
         self.priority: Mapping[str, float] = plan.priority
         """Which of the ready cells goes first: the highest."""
         self.plan, self.executor, self.store, self.observe = plan, executor, store, observe
@@ -166,6 +170,7 @@ class Driver:
             if not self.steering.is_draining:
                 self._submit_ready()
             self._take_finished()
+            self.look_round()
         return self.summary
 
     def is_running(self, cell_id: str) -> bool:
@@ -207,7 +212,7 @@ class Driver:
     def _submit(self, job: Job) -> None:
         self.executor.submit(job)
         self._in_flight[job.cell.cell_id] = job
-        self._tell("submitted", job.cell.cell_id)
+        self._tell("submitted", job.cell.cell_id, attempt=job.attempt)
 
     def _take_finished(self) -> None:
         timeout = self._patience()
@@ -290,9 +295,14 @@ class Driver:
                 self._tell("blocked", descendant, detail=f"by {self.plan.nodes[cell_id].cell}")
 
     def _tell(
-        self, kind: str, cell_id: str, outcome: Outcome | None = None, detail: str = ""
+        self,
+        kind: str,
+        cell_id: str,
+        outcome: Outcome | None = None,
+        detail: str = "",
+        attempt: int = 0,
     ) -> None:
-        self.observe(Event(kind, self.plan.nodes[cell_id], outcome, detail))
+        self.observe(Event(kind, self.plan.nodes[cell_id], outcome, detail, attempt))
 
 
 def cured(job: Job, history: Sequence[ErrorKind]) -> Job:

@@ -24,6 +24,9 @@ class Executor(Protocol):
     Used by one thread. At most one job of a cell is in flight at a time.
     """
 
+    has_queue: bool
+    """Whether a job may wait after it was submitted."""
+
     def lane(self, cell: Cell) -> str:
         """Return what a cell waits for: cells of one lane wait for the same machines."""
 
@@ -43,12 +46,17 @@ class Executor(Protocol):
     def cancel(self, job: Job) -> None:
         """Stop a job that is in flight if it can be; it still comes out of `wait_any`."""
 
+    def why_waiting(self, lane: str) -> str:
+        """Say why jobs of a lane that were submitted do not run."""
+
     def close(self) -> None:
         """End what is in flight and free everything."""
 
 
 class InlineExecutor:
     """Runs each job in this process when its outcome is asked for: for debuggers and tests."""
+
+    has_queue = False
 
     def __init__(self, site: Site, work: Work = execute, demands: Demands | None = None) -> None:
         """Prepare to run.
@@ -83,6 +91,9 @@ class InlineExecutor:
 
     def cancel(self, job: Job) -> None:
         """Nothing runs between two calls of `wait_any`, so there is nothing to stop."""
+
+    def why_waiting(self, lane: str) -> str:  # noqa: ARG002
+        return "another runs in this process"
 
     def close(self) -> None:
         self._waiting.clear()

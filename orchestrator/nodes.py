@@ -6,7 +6,7 @@ means any.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from orchestrator.demands import Demand
@@ -60,6 +60,33 @@ def able_nodes(demands: Iterable[Demand], nodes: Sequence[Node]) -> list[Node]:
     """Return the nodes that can run a cell of any of these classes."""
     able = {n["NodeID"] for demand in demands for n in _fitting(demand.resources, nodes)}
     return [node for node in nodes if node["NodeID"] in able]
+
+
+def why_waiting(
+    demand: Demand, nodes: Sequence[Node], free: Mapping[str, Mapping[str, float]]
+) -> str:
+    """Say why submitted cells of a class do not run.
+
+    Args:
+        demand: of the class.
+        nodes: those that may run cells.
+        free: what nothing uses of each node's resources, by its id.
+    """
+    able = able_nodes([demand], nodes)
+    if not able:
+        problems = (str(problem) for problem in infeasible(demand, nodes))
+        return "; ".join(problems) or "there is no node"
+    asked = _amounts(demand.resources)
+    if any(_fits(asked, free.get(node["NodeID"], {})) for node in able):
+        return "there is room for one of them, and Ray has yet to start it"
+    shown = []
+    for key, name in (("GPU", "GPUs"), ("CPU", "CPUs")):
+        if asked[key]:
+            has = sum(node["Resources"].get(key, 0.0) for node in able)
+            left = sum(free.get(node["NodeID"], {}).get(key, 0.0) for node in able)
+            shown.append(f"{left:g} of {has:g} {name}")
+    nodes_have = "1 node" if len(able) == 1 else f"{len(able)} nodes"
+    return f"{nodes_have} could run them, with {' and '.join(shown)} free; each asks for {demand}"
 
 
 class Memory:
@@ -145,7 +172,7 @@ def _amounts(resources: Resources) -> dict[str, float]:
     }
 
 
-def _fits(asked: dict[str, float], has: dict[str, float]) -> bool:
+def _fits(asked: dict[str, float], has: Mapping[str, float]) -> bool:
     return all(amount <= has.get(key, 0.0) for key, amount in asked.items())
 
 

@@ -27,7 +27,7 @@ from orchestrator.cluster import tokens
 from orchestrator.demands import Demand, Demands, fitted
 from orchestrator.executor import Work
 from orchestrator.grid_file import Resources
-from orchestrator.nodes import Memory, Node, able_nodes, check_feasible, slots
+from orchestrator.nodes import Memory, Node, able_nodes, check_feasible, slots, why_waiting
 from workers.cell import Cell
 from workers.errors import Problem, UserError
 from workers.job import Job, Site
@@ -50,6 +50,8 @@ LOOK_S = 10.0
 
 class RayExecutor:
     """Runs each job as one Ray task, pinned to the CPUs and GPUs that Ray assigns it."""
+
+    has_queue = True
 
     def __init__(
         self,
@@ -134,6 +136,9 @@ class RayExecutor:
             if running is job:
                 ray.cancel(reference, force=True)
 
+    def why_waiting(self, lane: str) -> str:
+        return why_waiting(self._classes[lane].demand, self._cluster.fit_nodes(), free_resources())
+
     def close(self) -> None:
         self._running.clear()
         self._finished.clear()
@@ -157,6 +162,10 @@ class Cluster:
             self._nodes, self.looked_at = ray.nodes(), now
         return self._nodes
 
+    def fit_nodes(self) -> list[Node]:
+        """Return the nodes that live now and are not unfit."""
+        return [n for n in ray.nodes() if n["Alive"] and n["NodeID"] not in self.unfit]
+
     def keeping_off(self) -> dict[str, str]:
         """Return the labels that keep a task off the nodes that are unfit."""
         alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]} if self.unfit else set()
@@ -171,6 +180,7 @@ class _Class:
     def __init__(
         self, demand: Demand, site: Site, work: Any, cluster: Cluster, is_guarded: bool
     ) -> None:
+        self.demand = demand
         self._cluster, self._resources, self._is_guarded = cluster, demand.resources, is_guarded
         self._site = ray.put(self._sent(fitted(site, demand.resources)))
         options = task_options(demand.resources)
@@ -215,6 +225,12 @@ def check_nodes(expected: Sequence[Demand], admission: Admission | None) -> None
         # Where no cell sees a GPU, they find the processes warm that have answered.
         on_gpus = any(demand.resources.gpus for demand in expected)
         admission.check(able_nodes(expected, nodes), None if on_gpus else NO_GPU)
+
+
+def free_resources() -> dict[str, dict[str, float]]:
+    """Return what nothing uses now of each node's resources, by its id."""
+    found: Any = ray._private.state.available_resources_per_node()
+    return {str(node_id): dict(has) for node_id, has in found.items()}
 
 
 def nodes_to_come() -> list[Node]:

@@ -14,7 +14,7 @@ from orchestrator.cluster.reach import check_reachable
 from orchestrator.cluster.requirements import admission_of
 from orchestrator.compacting import Compacting
 from orchestrator.demands import Demand, fitted
-from orchestrator.driver import Driver, Observer, Steering, Summary
+from orchestrator.driver import Driver, Steering, Summary
 from orchestrator.estimate import Estimates, make_estimates, measured_speeds
 from orchestrator.executor import Executor, InlineExecutor, Work
 from orchestrator.extensions import check_unchanged, stored_declaration
@@ -28,6 +28,7 @@ from orchestrator.results import verdicts_of
 from orchestrator.retry import decide, try_once
 from orchestrator.session import Terms, close_stale_attempts, driving, needs_of, tidy
 from orchestrator.tries import Standing, Tries, read_tries, set_apart
+from orchestrator.watch import MakeWatch, Unwatched, watching
 from workers.cell import BASELINE, Cell
 from workers.errors import Problem, UserError
 from workers.job import Site
@@ -115,7 +116,7 @@ def run(
     with_canary: bool = False,
     mixed_data: bool = False,
     terms: Terms | None = None,
-    observe: Callable[[Plan], Observer] = lambda _: lambda _: None,
+    watch: MakeWatch = Unwatched,
     tell: Callable[[str], None] = lambda _: None,
 ) -> Result:
     """Run what is missing of a grid: expand, subtract what is done, run the rest.
@@ -130,7 +131,7 @@ def run(
             with what is published of it.
         mixed_data: run although the data are another copy than rows in the store were made on.
         terms: how to behave towards another driver of the store, and when stopped.
-        observe: makes the driver's observer once a plan is known.
+        watch: makes what watches the cells, once it is known which are to run.
         tell: is told in words of what happens before the first cell.
 
     Raises:
@@ -170,11 +171,11 @@ def run(
         committed = take_up(store, grid, committed)
         if with_canary:
             baselines = make_plan(grid, committed, BASELINES)
-            summary = drive(grid, baselines, workers, store, observe, steering, terms)
+            summary = drive(grid, baselines, workers, store, watch, steering, terms)
             complaints = canary_complaints(store, grid, tell)
         if not complaints:
             plan = make_plan(grid, store.committed() if with_canary else committed, only)
-            summary = drive(grid, plan, workers, store, observe, steering, terms)
+            summary = drive(grid, plan, workers, store, watch, steering, terms)
         if steering.is_draining:
             raise KeyboardInterrupt
         if trouble := Compacting(store, steering.check).now():
@@ -195,7 +196,7 @@ def drive(
     plan: Plan,
     workers: Executor,
     store: Store,
-    observe: Callable[[Plan], Observer],
+    watch: MakeWatch,
     steering: Steering,
     terms: Terms,
 ) -> Summary:
@@ -204,15 +205,17 @@ def drive(
         return Summary()
     tries = close_stale_attempts(store)
     plan, _ = to_try(plan, tries, terms)
+    watcher = watching(plan, workers, store, watch)
     driver = Driver(
         plan,
         workers,
         store,
-        observe(plan),
+        watcher.see,
         tries,
         steering=steering,
         decide=try_once if terms.debug else decide,
     )
+    driver.look_round = watcher.look_round
     compacting = Compacting(store, steering.check, driver.is_running)
     driver.on_done = compacting.done
     if grid.keep != "all":

@@ -12,7 +12,7 @@ import yaml
 from orchestrator.demands import Demand, Demands, fitted, merged
 from orchestrator.grid import Grid, load_grid, load_stored_grid
 from orchestrator.grid_file import Resources
-from orchestrator.nodes import check_feasible, matches, slots
+from orchestrator.nodes import check_feasible, matches, slots, why_waiting
 from orchestrator.plan import make_plan
 from orchestrator.report.plans import plan_summary, plan_table
 from orchestrator.sweep import check_machine, read_estimates
@@ -168,6 +168,24 @@ def test_each_class_that_fits_nowhere_is_named_at_once() -> None:
         "resources.labels: no node has the labels card=H100 that a cell of method ewc asks for "
         "(nodes have card=A100, card=T4)",
     ]
+
+
+@pytest.mark.parametrize(
+    ("asked", "free", "why"),
+    [
+        (
+            {"gpus": 1},
+            {"a": {"CPU": 8.0}, "b": {"CPU": 7.0, "GPU": 0.5}},
+            "2 nodes could run them, with 0.5 of 6 GPUs and 15 of 16 CPUs free; each asks for "
+            "1 GPU, 1 CPU",
+        ),
+        ({"cpus": 7}, {"b": {"CPU": 7.0}}, "there is room for one of them, and Ray has yet to"),
+        ({"gpus": 5}, {}, "resources.gpus: a cell asks for 5, no node has more than 4"),
+    ],
+)
+def test_why_cells_wait(asked: dict[str, Any], free: dict[str, Any], why: str) -> None:
+    nodes = [{**node, "NodeID": node_id} for node, node_id in zip(NODES, "ab", strict=True)]
+    assert why_waiting(Demand(Resources(**asked)), nodes, free).startswith(why)
 
 
 def test_a_node_that_is_yet_to_come_may_have_any_label() -> None:

@@ -27,6 +27,8 @@ from workers.store import Store
 class Scripted:
     """An Executor whose jobs end in random order, each as its cell's script says, then well."""
 
+    has_queue = True
+
     def __init__(
         self,
         store: Store,
@@ -71,6 +73,9 @@ class Scripted:
         return job, Outcome(rows=len(job.evaluate), recorded=True)
 
     def cancel(self, job: Job) -> None: ...
+
+    def why_waiting(self, lane: str) -> str:
+        return "it is scripted"
 
     def close(self) -> None: ...
 

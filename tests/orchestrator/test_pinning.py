@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -35,6 +36,8 @@ DEMANDS = Demands(
 
 def look(job: Job, site: Site) -> Outcome:
     context = ray.get_runtime_context()
+    if job.cell.seed < 0:
+        time.sleep(-job.cell.seed)
     seen = {
         "node": context.get_node_labels()[CARD] if context.get_node_labels() else None,
         "gpus": len(ray.get_gpu_ids()),
@@ -79,6 +82,25 @@ def test_each_cell_gets_what_its_entries_ask_for_and_no_other_gpu(cluster: Any) 
                 assert (seen["node"], seen["gpus"], seen["cuda"]) == ("T4", 1, "0")
             case _:
                 assert (seen["gpus"], seen["cuda"], seen["threads"]) == (0, "", 1)
+
+
+@pytest.mark.slow
+def test_why_cells_wait_is_told_by_what_is_free(cluster: Any) -> None:
+    executor = RayExecutor(SITE, DEMANDS, address=cluster.address, work=look)
+    try:
+        jobs = [Job(make_cell("large", seed=-n), ()) for n in (6, 7)]
+        for job in jobs:
+            executor.submit(job)
+        deadline = time.monotonic() + 30
+        while "free" not in (why := executor.why_waiting(executor.lane(jobs[0].cell))):
+            assert time.monotonic() < deadline, why
+            time.sleep(0.2)
+    finally:
+        executor.close()
+    assert why == (
+        "1 node could run them, with 0 of 2 GPUs and 2 of 4 CPUs free; each asks for "
+        f"2 GPUs, 2 CPUs, {CARD}=A100"
+    )
 
 
 @pytest.mark.slow
