@@ -155,7 +155,7 @@ def run_cells(
     planned = time.perf_counter()
     take_up(store, grid, committed)
     tries = close_stale_attempts(store)
-    watcher = watching(plan, executor, store, Unwatched)
+    watcher = watching(grid.name, plan, executor, store, Unwatched)
     driver = Driver(plan, executor, store, watcher.see, tries, steering=steering)
     driver.look_round = watcher.look_round
     summary = driver.run()

@@ -91,7 +91,7 @@ def measure(
         store.set_aside(store.scan("distances").damaged)
         plan = plan_of(grid, _done(store))  # another driver may have been here meanwhile
         attempts = close_stale_attempts(store)
-        watcher = watching(plan, workers, store, watch)
+        watcher = watching(grid.name, plan, workers, store, watch)
         driver = Driver(plan, workers, store, watcher.see, attempts, steering=steering)
         driver.look_round = watcher.look_round
         driver.run()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 from orchestrator.demands import Demands, fitted
 from workers.cell import Cell
@@ -24,8 +24,13 @@ class Executor(Protocol):
     Used by one thread. At most one job of a cell is in flight at a time.
     """
 
-    has_queue: bool
-    """Whether a job may wait after it was submitted."""
+    @property
+    def has_queue(self) -> bool:
+        """Whether a job may wait after it was submitted."""
+
+    @property
+    def instruments(self) -> Any:
+        """What makes metrics, as `ray.util.metrics` does; None where nothing takes them."""
 
     def lane(self, cell: Cell) -> str:
         """Return what a cell waits for: cells of one lane wait for the same machines."""
@@ -57,6 +62,7 @@ class InlineExecutor:
     """Runs each job in this process when its outcome is asked for: for debuggers and tests."""
 
     has_queue = False
+    instruments: Any = None
 
     def __init__(self, site: Site, work: Work = execute, demands: Demands | None = None) -> None:
         """Prepare to run.

@@ -22,6 +22,7 @@ import orchestrator.cluster.settings  # noqa: F401  # first: ray reads what it s
 # isort: split
 import ray
 from ray import exceptions
+from ray.util import metrics
 
 from orchestrator.cluster import tokens
 from orchestrator.demands import Demand, Demands, fitted
@@ -52,6 +53,7 @@ class RayExecutor:
     """Runs each job as one Ray task, pinned to the CPUs and GPUs that Ray assigns it."""
 
     has_queue = True
+    instruments: Any = metrics
 
     def __init__(
         self,

@@ -205,7 +205,7 @@ def drive(
         return Summary()
     tries = close_stale_attempts(store)
     plan, _ = to_try(plan, tries, terms)
-    watcher = watching(plan, workers, store, watch)
+    watcher = watching(grid.name, plan, workers, store, watch)
     driver = Driver(
         plan,
         workers,

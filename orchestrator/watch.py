@@ -7,6 +7,7 @@ from typing import Protocol
 
 from orchestrator.driver import Event
 from orchestrator.executor import Executor
+from orchestrator.metrics import Meter
 from orchestrator.plan import Plan
 from orchestrator.sweep_state import SweepState
 from workers.store import Store
@@ -52,7 +53,18 @@ class Watcher:
                 watch.look_round()
 
 
-def watching(plan: Plan, executor: Executor, store: Store, watch: MakeWatch) -> Watcher:
-    """Return what a driver is to tell of what happens."""
+def watching(grid: str, plan: Plan, executor: Executor, store: Store, watch: MakeWatch) -> Watcher:
+    """Return what a driver is to tell of what happens; it shows in metrics where there are any.
+
+    Args:
+        grid: its name.
+        plan: what is driven.
+        executor: that runs it.
+        store: where workers say what they do.
+        watch: makes what else watches.
+    """
     state = SweepState(plan, executor, store)
-    return Watcher(state, [watch(state)])
+    watches = [watch(state)]
+    if executor.instruments is not None:
+        watches.append(Meter(executor.instruments, grid, state))
+    return Watcher(state, watches)

@@ -39,4 +39,5 @@ def cluster_of(*nodes: dict[str, Any]) -> Iterator[Any]:
                 cluster.add_node(object_store_memory=SMALL, **node)
             yield cluster
         finally:
+            ray.shutdown()
             cluster.shutdown()

@@ -4,6 +4,7 @@ import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -28,6 +29,7 @@ class Scripted:
     """An Executor whose jobs end in random order, each as its cell's script says, then well."""
 
     has_queue = True
+    instruments: Any = None
 
     def __init__(
         self,

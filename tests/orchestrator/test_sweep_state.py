@@ -148,7 +148,7 @@ def test_a_driver_is_watched_to_its_end(store: Store) -> None:
         made.append(state)
         return Unwatched(state)
 
-    watcher = watching(plan, executor, store, watch)
+    watcher = watching("g", plan, executor, store, watch)
     driver = Driver(plan, executor, store, watcher.see)
     driver.look_round = watcher.look_round
     driver.run()
