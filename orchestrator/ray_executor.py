@@ -33,6 +33,7 @@ from workers.cell import Cell
 from workers.errors import Problem, UserError
 from workers.job import Job, Site
 from workers.outcome import ErrorKind, Outcome
+from workers.release import release
 from workers.run import execute
 
 if TYPE_CHECKING:
@@ -89,7 +90,8 @@ class RayExecutor:
             raise
         self._demands, self._admission = demands, admission
         self._site = replace(site, ray_version=ray.__version__)
-        self._work: Any = work if admission is None else admission.guarded(work)
+        lasting = ending_spoilt(work)
+        self._work: Any = lasting if admission is None else admission.guarded(lasting)
         self._cluster = Cluster()
         self._classes: dict[str, _Class] = {}
         self._running: dict[Any, Job] = {}
@@ -212,6 +214,21 @@ class _Class:
     def _sent(self, value: Job | Site) -> Any:
         """Return a value as the task takes it: a guarded one looks into none before its check."""
         return pickle.dumps(value) if self._is_guarded else value
+
+
+def ending_spoilt(work: Work) -> Work:
+    """Return work that ends its process where no other cell should run in that.
+
+    What came of the job is in the store by then, and counts (`orchestrator.lost_tries`).
+    """
+
+    def run(job: Job, site: Site) -> Outcome:
+        outcome = work(job, site)
+        if outcome.error is ErrorKind.WORKER_CRASH or not release():
+            os._exit(1)
+        return outcome
+
+    return run
 
 
 def check_nodes(expected: Sequence[Demand], admission: Admission | None) -> None:

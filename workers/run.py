@@ -31,6 +31,7 @@ from workers.going import may_go_on, stop_if_asked
 from workers.job import Job, Site
 from workers.logs import keeping_log, rescue
 from workers.outcome import ErrorKind, Outcome
+from workers.release import fills_gpu, loses_gpu
 from workers.storage import StorageError
 from workers.store import CHECKPOINT, Row, Store
 
@@ -284,8 +285,10 @@ def classify(error: Exception) -> ErrorKind:
         return ErrorKind.STORAGE
     if isinstance(error, MemoryError):
         return ErrorKind.HOST_OOM
-    if type(error).__name__ == "OutOfMemoryError":  # torch's, which may not be imported here
+    if fills_gpu(error):
         return ErrorKind.CUDA_OOM
+    if loses_gpu(error):
+        return ErrorKind.WORKER_CRASH
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
         return ErrorKind.STORAGE
     return ErrorKind.BUG

@@ -7,11 +7,13 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import ray
+import torch
 from ray import exceptions
 
 from orchestrator.demands import Demand, Demands
@@ -20,15 +22,17 @@ from orchestrator.executor import Executor, InlineExecutor, Job, Outcome
 from orchestrator.grid_file import Resources
 from orchestrator.nodes import check_feasible
 from orchestrator.plan import Node, Plan
-from orchestrator.ray_executor import RayExecutor, classify, task_options
+from orchestrator.ray_executor import RayExecutor, classify, ending_spoilt, task_options
 from orchestrator.retry import try_once
 from orchestrator.tries import Standing, read_tries, set_apart
 from tests.cells import make_cell, row
+from workers import provenance
 from workers.cell import Cell
 from workers.errors import DataError, Problem, UserError
 from workers.job import Site
 from workers.logs import log_name
 from workers.outcome import ErrorKind as E
+from workers.release import HELD
 from workers.run import execute
 from workers.store import Store
 
@@ -81,13 +85,27 @@ def commit_one(job: Job, site: Site, store: Store) -> int:
         os.kill(os.getpid(), signal.SIGKILL)
     if job.cell.label == "crash":
         ctypes.string_at(0) if job.attempt == 2 else os.kill(os.getpid(), signal.SIGKILL)
+    if job.cell.label == "lose" and job.attempt == 1:
+        raise RuntimeError("CUDA error: unspecified launch failure")
+    if job.cell.label == "hold":
+        hold_gpu_memory()
     for name in job.evaluate:
         store.commit_accuracy(job.cell.cell_id, name, [row(job.cell.cell_id, name)])
     return len(job.evaluate)
 
 
+def hold_gpu_memory() -> None:
+    """Have this process look as if it kept a cell's tensors on a GPU."""
+    cuda = torch.cuda
+    cuda.is_available = cuda.is_initialized = lambda: True  # type: ignore[assignment]
+    cuda.empty_cache = lambda: None  # type: ignore[assignment]
+    cuda.memory_allocated = lambda device=None: HELD + 1  # type: ignore[assignment]
+    provenance.gpu_in_use = lambda: "GPU-1 pretended"
+    provenance.peak_memory_bytes = lambda: HELD + 1
+
+
 def act_or_run(job: Job, site: Site) -> Outcome:
-    return execute(job, site, commit_one) if site.store else act(job, site)
+    return ending_spoilt(partial(execute, perform=commit_one) if site.store else act)(job, site)
 
 
 def drain(executor: Executor, *jobs: Job) -> dict[Job, Outcome]:
@@ -260,6 +278,30 @@ def test_a_cell_that_always_crashes_fails_in_the_end_and_stops_nothing_else(
     left, standing = set_apart(again, read_tries(store))
     assert left.todo == frozenset()
     assert standing == Standing({crash.cell_id: E.WORKER_CRASH}, frozenset({child.cell_id}))
+
+
+@pytest.mark.slow
+def test_a_process_that_is_of_no_more_use_ends_and_what_it_did_counts(
+    on_ray: RayExecutor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = runs_into(tmp_path, on_ray, monkeypatch)
+    store, lose, hold = Store(site.store), make_cell("lose"), make_cell("hold")
+    store.create("s", "1")
+    summary = Driver(plan_of(lose, hold), on_ray, store).run()
+    assert set(summary.done) == {lose.cell_id, hold.cell_id}
+    rows = store.scan("attempts").table.to_pylist()
+    tries = {(r["method"], r["attempt"]): (r["state"], r["error_kind"]) for r in rows}
+    assert tries == {
+        ("lose", 1): ("failed", "worker_crash"),
+        ("lose", 2): ("done", None),
+        ("hold", 1): ("done", None),
+    }
+    [failed] = [r for r in rows if r["state"] == "failed"]
+    assert failed["message"] == "RuntimeError: CUDA error: unspecified launch failure"
+    after = {
+        outcome.rows for outcome in drain(on_ray, *[job("where", n) for n in range(8)]).values()
+    }
+    assert not after & {r["pid"] for r in rows if (r["method"], r["attempt"]) != ("lose", 2)}
 
 
 @pytest.mark.slow
