@@ -120,6 +120,26 @@ def test_what_fits_nowhere_is_refused_at_once(cluster: Any) -> None:
 
 
 @pytest.mark.slow
+def test_where_nodes_may_come_what_fits_nowhere_now_is_queued(
+    cluster: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RIB_AUTOSCALES", "1")
+    demands = Demands(by_method={"large": Resources(gpus=8, labels={CARD: "H100"})})
+    expected = demands.distinct([make_cell("large")]).values()
+    executor = RayExecutor(SITE, demands, address=cluster.address, work=look, expected=expected)
+    try:
+        job = Job(make_cell("large"), ())
+        executor.submit(job)
+        assert executor.wait_any(1.0) is None
+        assert executor.why_waiting(executor.lane(job.cell)).startswith(
+            f"resources.labels: no node has the labels {CARD}=H100 that a cell of method large"
+        )
+        assert drain(executor, Job(make_cell("ft"), ()))
+    finally:
+        executor.close()
+
+
+@pytest.mark.slow
 def test_trials_of_a_search_run_on_the_nodes_that_were_asked(cluster: Any) -> None:
     ray_executor.connect(cluster.address, None)
     try:
