@@ -30,6 +30,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.machine import machine
+from orchestrator.demands import Demands
 from orchestrator.driver import Driver, Steering
 from orchestrator.executor import Executor
 from orchestrator.grid import Grid, MethodEntry
@@ -39,6 +40,7 @@ from orchestrator.plan import make_plan
 from orchestrator.ray_executor import RayExecutor
 from orchestrator.session import Terms, close_stale_attempts, driving
 from orchestrator.sweep import take_up
+from orchestrator.watch import Unwatched, watching
 from workers.cell import Model
 from workers.job import Job, Site
 from workers.labels import LabelSpace
@@ -133,7 +135,7 @@ def measure(n_cells: int, folder: Path) -> Measurement:
     store = Store(str(folder / f"store-{n_cells}"))
     lease = Lease(store.storage)
     site = Site(store=store.uri, data_root=".", driver=lease.driver)
-    workers = RayExecutor(site, Resources(), work=no_op_cell)
+    workers = RayExecutor(site, Demands(), work=no_op_cell)
     warm_up = grid_of(WARM_UP, store.uri, "warm-up")
     with driving(store, warm_up, lease, workers, Terms(), tell) as steering:
         run_cells(warm_up, store, workers, steering)
@@ -157,7 +159,10 @@ def run_cells(
     planned = time.perf_counter()
     take_up(store, grid, committed)
     tries = close_stale_attempts(store)
-    summary = Driver(plan, executor, store, tries=tries, steering=steering).run()
+    watcher = watching(grid.name, plan, executor, store, Unwatched)
+    driver = Driver(plan, executor, store, watcher.see, tries, steering=steering)
+    driver.look_round = watcher.look_round
+    summary = driver.run()
     assert summary.ok, summary
     driven = time.perf_counter()
     left = make_plan(grid, store.committed()).todo

@@ -1,8 +1,9 @@
 """What the site takes from outside of docs/, and where its links lead then.
 
-The README, CONTRIBUTING and docker/README.md are pages of the site; the grids that pages link to
-are files of it. Links are written as they work in the repository, and are turned here into those
-that work on the site. A link whose text is a file's name is called what the navigation calls it.
+The README, CONTRIBUTING and docker/README.md are pages of the site; the grids and the files for
+clusters that pages link to are files of it. Links are written as they work in the repository, and
+are turned here into those that work on the site. A link whose text is a file's name is called what
+the navigation calls it.
 """
 
 from __future__ import annotations
@@ -23,14 +24,18 @@ PAGES = {
 }
 """Files of the repository -> the pages that they are on the site."""
 
+FILES = ("grids/*.yaml", "docker/*.yaml", "docker/*/*.json")
+"""What pages link to besides, as it lies in the repository."""
+
 CODE = re.compile(r"(^```.*?^```$)", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\[([^\]]*)\]\((?![a-z]+:|#)([^)#\s]+)(#[^)]*)?\)")
 
 
 def on_files(files: Files, config: Any) -> Files:
     """Add what lies outside of docs/."""
-    grids = {f"grids/{path.name}": f"grids/{path.name}" for path in PROJECT.glob("grids/*.yaml")}
-    for source, place in {**PAGES, **grids}.items():
+    found = (path for pattern in FILES for path in sorted(PROJECT.glob(pattern)))
+    names = [path.relative_to(PROJECT).as_posix() for path in found]
+    for source, place in {**PAGES, **dict(zip(names, names, strict=True))}.items():
         files.append(File.generated(config, place, abs_src_path=str(PROJECT / source)))
     return files
 

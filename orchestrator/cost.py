@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from orchestrator.demands import Demands
 from orchestrator.estimate import SECONDS_PER_HOUR
-from orchestrator.grid_file import Resources
 from orchestrator.status import FAILED
 from workers.cell import Cell
 
@@ -23,8 +23,6 @@ class Cost:
     """COLUMNS, in the order in which the grid names its methods, the baseline first."""
     device: str
     """`GPU` or `CPU`: what hours are counted in."""
-    devices: float
-    """How many of them the grid gives a cell now: tries are counted as if they had had as many."""
 
     @property
     def hours(self) -> float:
@@ -37,7 +35,7 @@ class Cost:
         return float(self.by_method["hours_lost"].sum())
 
 
-def cost_of(attempts: pd.DataFrame, cells: Mapping[str, Cell], resources: Resources) -> Cost:
+def cost_of(attempts: pd.DataFrame, cells: Mapping[str, Cell], demands: Demands) -> Cost:
     """Add up what tries at a grid's cells took: seconds x devices / 3600, by method.
 
     A try that still runs, or whose end nobody recorded, has no seconds yet and adds none.
@@ -45,15 +43,17 @@ def cost_of(attempts: pd.DataFrame, cells: Mapping[str, Cell], resources: Resour
     Args:
         attempts: columns cell_id, state, seconds, peak_memory_bytes of the store's table.
         cells: the grid's own, by id; others are left out.
-        resources: what the grid gives a cell.
+        demands: how many devices the grid gives a cell now: tries are counted as if they had had
+            as many.
 
     Returns:
         By method: how many cells were tried, how often, the hours, those of them that were lost on
         tries that failed or diverged, and the most host memory that a worker had.
     """
-    on_gpus = resources.gpus > 0
-    devices = resources.gpus if on_gpus else resources.cpus
     tries = attempts[attempts["cell_id"].isin(list(cells))]
+    devices = pd.Series(
+        [demands.devices(cells[cell_id]) for cell_id in tries["cell_id"]], tries.index, "float64"
+    )
     hours = tries["seconds"].astype("float64").fillna(0.0) * devices / SECONDS_PER_HOUR
     tries = tries.assign(
         method=[cells[cell_id].label for cell_id in tries["cell_id"]],
@@ -70,4 +70,4 @@ def cost_of(attempts: pd.DataFrame, cells: Mapping[str, Cell], resources: Resour
     )
     order = dict.fromkeys(cell.label for cell in cells.values())
     table = by_method.loc[[name for name in order if name in by_method.index]].reset_index()
-    return Cost(table[COLUMNS], "GPU" if on_gpus else "CPU", devices)
+    return Cost(table[COLUMNS], demands.device)

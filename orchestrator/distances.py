@@ -12,14 +12,17 @@ from typing import Any
 
 import pandas as pd
 
-from orchestrator.driver import Driver, Observer
+from orchestrator.cluster.reach import check_reachable
+from orchestrator.cluster.requirements import admission_of
+from orchestrator.driver import Driver
 from orchestrator.executor import Outcome, Work
 from orchestrator.grid import Grid
 from orchestrator.lease import Lease, refuse_if_held
 from orchestrator.plan import Node, Plan, expand
 from orchestrator.preflight import preflight
 from orchestrator.session import Terms, close_stale_attempts, driving
-from orchestrator.sweep import check_store, make_data, open_executor, take_up
+from orchestrator.sweep import check_store, make_data, open_executor, site_of, take_up
+from orchestrator.watch import MakeWatch, Unwatched, watching
 from workers.cell import Cell, Model
 from workers.distance.run import check_solver, execute_distance
 from workers.distance.settings import METHOD, VERSION
@@ -38,7 +41,7 @@ def measure(
     num_cpus: int | None = None,
     mixed_data: bool = False,
     terms: Terms | None = None,
-    observe: Callable[[Plan], Observer] = lambda _: lambda _: None,
+    watch: MakeWatch = Unwatched,
     tell: Callable[[str], None] = lambda _: None,
 ) -> None:
     """Measure the distances of a grid that its store does not have.
@@ -50,7 +53,7 @@ def measure(
         num_cpus: of the embedded cluster; None for all of this machine's.
         mixed_data: measure although accuracies in the store are of other copies of the data.
         terms: how to behave towards another driver of the store, and when stopped.
-        observe: makes the driver's observer once a plan is known.
+        watch: makes what watches the distances, once it is known which are to be measured.
         tell: is told in words of what happens before the first distance.
 
     Raises:
@@ -71,19 +74,27 @@ def measure(
     plan = plan_of(grid, _done(store))
     if not plan.todo:
         return
+    check_reachable(address)
     with_rows = None if mixed_data else store
     digests = preflight(grid, _what_is_read(grid, plan), with_rows, is_lean=executor != "inline")
     check_same_data(read_distances(store, grid), digests)
     tell(f"{len(plan.todo)} of {len(plan.nodes)} distances to measure")
     lease = Lease(store.storage, terms.times, tell)
     work = _work(grid.distance.max_iterations)
-    workers = open_executor(executor, grid, address, num_cpus, lease.driver, work)
+    ask = None
+    if address is not None:
+        ask = admission_of(grid, plan, site_of(grid).store, digests, tell)
+    cells = [plan.nodes[cell_id].cell for cell_id in plan.todo]
+    workers = open_executor(executor, grid, cells, address, num_cpus, lease.driver, work, ask)
     with driving(store, grid, lease, workers, terms, tell) as steering:
         take_up(store, grid, store.committed())
         store.set_aside(store.scan("distances").damaged)
         plan = plan_of(grid, _done(store))  # another driver may have been here meanwhile
         attempts = close_stale_attempts(store)
-        Driver(plan, workers, store, observe(plan), attempts, steering=steering).run()
+        watcher = watching(grid.name, plan, workers, store, watch)
+        driver = Driver(plan, workers, store, watcher.see, attempts, steering=steering)
+        driver.look_round = watcher.look_round
+        driver.run()
         if steering.is_draining:
             raise KeyboardInterrupt
 

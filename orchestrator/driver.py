@@ -7,6 +7,7 @@ most the work in flight. A failed cell never stops the others; its descendants a
 from __future__ import annotations
 
 import heapq
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,6 +16,7 @@ from typing import Protocol
 
 from orchestrator import lost_tries
 from orchestrator.executor import Executor, Job, Outcome
+from orchestrator.lanes import Lanes
 from orchestrator.plan import Node, Plan
 from orchestrator.retry import LASTING, GiveUp, Retry, cure, decide
 from orchestrator.tries import NONE, Tries
@@ -32,6 +34,8 @@ class Event:
     node: Node
     outcome: Outcome | None = None
     detail: str = ""
+    attempt: int = 0
+    """Number of the try that was submitted."""
 
 
 Observer = Callable[[Event], None]
@@ -140,6 +144,8 @@ class Driver:
         self.steering = steering or Unsteered()
         self.on_done: Finish = lambda _: ""
         """Is told of each cell that is done, once its rows are sealed."""
+        self.look_round: Callable[[], object] = lambda: None
+        """Is called after each wait for a cell to end; should cost next to nothing."""
         self.priority: Mapping[str, float] = plan.priority
         """Which of the ready cells goes first: the highest."""
         self.plan, self.executor, self.store, self.observe = plan, executor, store, observe
@@ -147,8 +153,9 @@ class Driver:
         self._decide = decide
         self._tries = dict(tries or {})
         self._history: dict[str, list[ErrorKind]] = {}
-        self._ready: list[tuple[float, str]] = []
-        self._delayed: list[tuple[float, str, Job]] = []
+        self._ready = Lanes(executor.capacity)
+        self._delayed: list[tuple[float, str]] = []
+        self._again: dict[str, Job] = {}
         self._in_flight: dict[str, Job] = {}
         self._sorter: TopologicalSorter[str] = TopologicalSorter(
             {cell_id: plan.waits_for(cell_id) for cell_id in plan.todo}
@@ -163,6 +170,7 @@ class Driver:
             if not self.steering.is_draining:
                 self._submit_ready()
             self._take_finished()
+            self.look_round()
         return self.summary
 
     def is_running(self, cell_id: str) -> bool:
@@ -177,36 +185,41 @@ class Driver:
 
     def _take_ready(self) -> None:
         for cell_id in self._sorter.get_ready():
-            heapq.heappush(self._ready, (-self.priority[cell_id], cell_id))
+            self._ready.add(self._lane(cell_id), cell_id, self.priority[cell_id])
+
+    def _lane(self, cell_id: str) -> str:
+        return self.executor.lane(self.plan.nodes[cell_id].cell)
 
     def _submit_ready(self) -> None:
         now = time.monotonic()
-        while self._has_room and self._delayed and self._delayed[0][0] <= now:
-            self._submit(heapq.heappop(self._delayed)[2])
-        while self._has_room and self._ready:
-            cell_id = heapq.heappop(self._ready)[1]
-            node, tries = self.plan.nodes[cell_id], self._tries.get(cell_id, NONE)
-            self._history[cell_id] = [kind for kind in tries.failures if kind in LASTING]
-            job = Job(
-                node.cell,
-                node.missing,
-                tries.number + 1,
-                scored=node.scored,
-                curve=node.curve,
-                recorded=node.recorded,
-            )
-            self._submit(cured(job, self._history[cell_id]))
+        while self._delayed and self._delayed[0][0] <= now:
+            cell_id = heapq.heappop(self._delayed)[1]
+            self._ready.add(self._lane(cell_id), cell_id, math.inf)
+        for cell_id in self._ready.take(self._may_start):
+            is_again = cell_id in self._again
+            self._submit(self._again.pop(cell_id) if is_again else self._first_job(cell_id))
 
-    @property
-    def _has_room(self) -> bool:
-        """Whether another cell may be submitted."""
-        is_full = len(self._in_flight) >= self.executor.capacity
-        return not is_full and self.steering.may_start(self._in_flight.values())
+    def _may_start(self) -> bool:
+        return self.steering.may_start(self._in_flight.values())
+
+    def _first_job(self, cell_id: str) -> Job:
+        """Return a cell's first try of this run."""
+        node, tries = self.plan.nodes[cell_id], self._tries.get(cell_id, NONE)
+        self._history[cell_id] = [kind for kind in tries.failures if kind in LASTING]
+        job = Job(
+            node.cell,
+            node.missing,
+            tries.number + 1,
+            scored=node.scored,
+            curve=node.curve,
+            recorded=node.recorded,
+        )
+        return cured(job, self._history[cell_id])
 
     def _submit(self, job: Job) -> None:
         self.executor.submit(job)
         self._in_flight[job.cell.cell_id] = job
-        self._tell("submitted", job.cell.cell_id)
+        self._tell("submitted", job.cell.cell_id, attempt=job.attempt)
 
     def _take_finished(self) -> None:
         timeout = self._patience()
@@ -216,13 +229,15 @@ class Driver:
         finished = self.executor.wait_any(timeout)
         if finished is not None:
             self.steering.check()
-            del self._in_flight[finished[0].cell.cell_id]
+            cell_id = finished[0].cell.cell_id
+            del self._in_flight[cell_id]
+            self._ready.ended(self._lane(cell_id))
             self._settle(*finished)
 
     def _patience(self) -> float | None:
         """Return how long to wait for a cell to end before looking round; None: until one does."""
         waits = [] if self.steering.poll_s is None else [self.steering.poll_s]
-        if self._delayed and self._has_room:
+        if self._delayed and not self.steering.is_draining:
             waits.append(max(0.0, self._delayed[0][0] - time.monotonic()))
         return min(waits, default=None)
 
@@ -252,8 +267,8 @@ class Driver:
         if isinstance(decision, GiveUp):
             self._fail(cell_id, outcome, "; ".join(filter(None, (decision.reason, trouble))))
             return
-        again = cured(replace(job, attempt=job.attempt + 1), history)
-        heapq.heappush(self._delayed, (time.monotonic() + decision.delay_s, cell_id, again))
+        self._again[cell_id] = cured(replace(job, attempt=job.attempt + 1), history)
+        heapq.heappush(self._delayed, (time.monotonic() + decision.delay_s, cell_id))
         self._tell("retry", cell_id, outcome, f"in {decision.delay_s:.0f} s")
 
     def _kind_of(self, error: ErrorKind) -> ErrorKind:
@@ -287,9 +302,14 @@ class Driver:
                 self._tell("blocked", descendant, detail=f"by {self.plan.nodes[cell_id].cell}")
 
     def _tell(
-        self, kind: str, cell_id: str, outcome: Outcome | None = None, detail: str = ""
+        self,
+        kind: str,
+        cell_id: str,
+        outcome: Outcome | None = None,
+        detail: str = "",
+        attempt: int = 0,
     ) -> None:
-        self.observe(Event(kind, self.plan.nodes[cell_id], outcome, detail))
+        self.observe(Event(kind, self.plan.nodes[cell_id], outcome, detail, attempt))
 
 
 def cured(job: Job, history: Sequence[ErrorKind]) -> Job:

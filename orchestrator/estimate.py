@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
+from orchestrator.demands import Demands
 from orchestrator.grid import Grid
 from orchestrator.grid_file import Throughput
 from orchestrator.plan import Node, Plan
@@ -56,18 +57,23 @@ class Estimates:
     """Of models; one that is not here has no speed that is known."""
     checkpoints: Mapping[str, int] = field(default_factory=dict)
     """Bytes of a model's checkpoint; one that is not here has no size that is known."""
-    device: str = "CPU"
-    """`GPU` or `CPU`: what hours are counted in."""
-    devices: float = 1.0
-    """How many of them a cell has while it runs."""
+    demands: Demands = field(default_factory=Demands)
+    """What cells ask for: on how many devices at a time one computes."""
+
+    @property
+    def device(self) -> str:
+        """`GPU` or `CPU`: what hours are counted in."""
+        return self.demands.device
 
     def hours(self, nodes: Iterable[Node]) -> float | None:
         """Return the device-hours of cells; None when that of any is not known."""
-        seconds = [self._speed(node).seconds(node) for node in nodes]
-        known = [one for one in seconds if one is not None]
-        if len(known) < len(seconds):
-            return None
-        return sum(known) * self.devices / SECONDS_PER_HOUR
+        total = 0.0
+        for node in nodes:
+            seconds = self._speed(node).seconds(node)
+            if seconds is None:
+                return None
+            total += seconds * self.demands.devices(node.cell)
+        return total / SECONDS_PER_HOUR
 
     def without_speed(self, nodes: Iterable[Node]) -> list[str]:
         """Name the models for whose cells there is no estimate of hours."""
@@ -94,12 +100,10 @@ def _names(nodes: Iterable[Node]) -> list[str]:
 def make_estimates(grid: Grid, measured: Mapping[str, Speed]) -> Estimates:
     """Return what is known of a grid's models; looks at the size of weights files."""
     sizes = {model.name: checkpoint_size(model, grid) for model in grid.models}
-    on_gpus = grid.resources.gpus > 0
     return Estimates(
         known_speeds(grid.throughput, measured),
         {name: size for name, size in sizes.items() if size is not None},
-        "GPU" if on_gpus else "CPU",
-        grid.resources.gpus if on_gpus else grid.resources.cpus,
+        grid.demands,
     )
 
 

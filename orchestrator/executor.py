@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
+from orchestrator.demands import Demands, fitted
+from workers.cell import Cell
 from workers.job import Job, Site
 from workers.outcome import ErrorKind, Outcome
 from workers.run import execute
@@ -23,8 +25,18 @@ class Executor(Protocol):
     """
 
     @property
-    def capacity(self) -> int:
-        """How many jobs are worth having in flight at once."""
+    def has_queue(self) -> bool:
+        """Whether a job may wait after it was submitted."""
+
+    @property
+    def instruments(self) -> Any:
+        """What makes metrics, as `ray.util.metrics` does; None where nothing takes them."""
+
+    def lane(self, cell: Cell) -> str:
+        """Return what a cell waits for: cells of one lane wait for the same machines."""
+
+    def capacity(self, lane: str) -> int:
+        """Return how many jobs of a lane are worth having in flight at once."""
 
     def submit(self, job: Job) -> None:
         """Take a job; returns at once."""
@@ -39,6 +51,9 @@ class Executor(Protocol):
     def cancel(self, job: Job) -> None:
         """Stop a job that is in flight if it can be; it still comes out of `wait_any`."""
 
+    def why_waiting(self, lane: str) -> str:
+        """Say why jobs of a lane that were submitted do not run."""
+
     def close(self) -> None:
         """End what is in flight and free everything."""
 
@@ -46,11 +61,25 @@ class Executor(Protocol):
 class InlineExecutor:
     """Runs each job in this process when its outcome is asked for: for debuggers and tests."""
 
-    capacity = 1
+    has_queue = False
+    instruments: Any = None
 
-    def __init__(self, site: Site, work: Work = execute) -> None:
-        self._site, self._work = site, work
+    def __init__(self, site: Site, work: Work = execute, demands: Demands | None = None) -> None:
+        """Prepare to run.
+
+        Args:
+            site: where things are.
+            work: what is done with each job.
+            demands: what cells ask for; None: what the site says.
+        """
+        self._site, self._work, self._demands = site, work, demands
         self._waiting: deque[Job] = deque()
+
+    def lane(self, cell: Cell) -> str:  # noqa: ARG002  # there is one process for all
+        return ""
+
+    def capacity(self, lane: str) -> int:  # noqa: ARG002
+        return 1
 
     def submit(self, job: Job) -> None:
         self._waiting.append(job)
@@ -59,10 +88,18 @@ class InlineExecutor:
         if not self._waiting:
             raise LookupError("nothing is in flight")
         job = self._waiting.popleft()
-        return job, self._work(job, self._site)
+        return job, self._work(job, self._site_of(job))
+
+    def _site_of(self, job: Job) -> Site:
+        if self._demands is None:
+            return self._site
+        return fitted(self._site, self._demands.of(job.cell).resources)
 
     def cancel(self, job: Job) -> None:
         """Nothing runs between two calls of `wait_any`, so there is nothing to stop."""
+
+    def why_waiting(self, lane: str) -> str:  # noqa: ARG002
+        return "another runs in this process"
 
     def close(self) -> None:
         self._waiting.clear()

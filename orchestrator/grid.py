@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from orchestrator.demands import Demands
 from orchestrator.distance_keys import Distance, check_distance
 from orchestrator.evaluation_keys import resolve_curve, resolve_predictions
 from orchestrator.extensions import resolve_method_files, resolve_suite
@@ -91,6 +93,15 @@ class Grid:
     def data_on_nodes(self) -> str:
         """The data root as another machine has to be told it."""
         return self.data_template or str(self.data_root)
+
+    @cached_property
+    def demands(self) -> Demands:
+        """What its cells ask for."""
+        return Demands(
+            self.resources,
+            {entry.name: entry.resources for entry in self.entries if entry.resources is not None},
+            {one.label: one.resources for one in self.methods if one.resources is not None},
+        )
 
     @property
     def is_made(self) -> bool:

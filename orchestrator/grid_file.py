@@ -53,6 +53,10 @@ class Resources(_Section):
             raise ValueError("should be a whole number when it is above 1")
         return gpus
 
+    def written(self) -> dict[str, Any]:
+        """Return the keys that were given, as a grid file has them."""
+        return self.model_dump(mode="json", exclude_unset=True)
+
 
 class TransformOverrides(_Section):
     """What replaces parts of a model's own evaluation transform."""
@@ -102,6 +106,7 @@ class ModelEntry(_Section):
         TransformOverrides(),
         description="changes to its evaluation transform, which it is trained with, too",
     )
+    resources: Resources | None = Field(None, description="what its cells ask for, if not as usual")
 
 
 class Throughput(_Section):
@@ -311,7 +316,6 @@ def _keys_at(section: type[BaseModel], location: Location) -> list[str]:
     keys = list(section.model_fields)
     for name, nested in (
         ("recipe", Recipe),
-        ("resources", Resources),
         ("models", ModelEntry),
         ("method_files", MethodFileEntry),
         ("throughput", Throughput),
@@ -327,4 +331,6 @@ def _keys_at(section: type[BaseModel], location: Location) -> list[str]:
         keys = list(Domain.model_fields)
     if "transform" in location[:-1]:
         keys = list(TransformOverrides.model_fields)
+    if "resources" in location[:-1]:
+        keys = list(Resources.model_fields)
     return keys

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
-from orchestrator.grid_file import GridFile, validate
+from orchestrator.grid_file import GridFile, Resources, validate
 from orchestrator.yaml_source import Document
 from workers.cell import canonical_json
 from workers.errors import Problem, nearest
@@ -23,6 +23,8 @@ class MethodEntry:
     config: MethodConfig
     only_models: tuple[str, ...] = ()
     """Shell patterns of the models that the grid asks for it on; none for all of them."""
+    resources: Resources | None = None
+    """What its cells ask for, where that is not as usual."""
 
     @property
     def hyperparameters(self) -> dict[str, Any]:
@@ -34,8 +36,12 @@ class MethodEntry:
 
     def written(self) -> dict[str, Any]:
         """Return the entry as a grid file has it, every default written out."""
-        only = {"only_models": list(self.only_models)} if self.only_models else {}
-        return {"name": self.label, "method": self.kind.name, **only, **self.hyperparameters}
+        own: dict[str, Any] = {"name": self.label, "method": self.kind.name}
+        if self.only_models:
+            own["only_models"] = list(self.only_models)
+        if self.resources is not None:
+            own["resources"] = self.resources.written()
+        return {**own, **self.hyperparameters}
 
 
 def resolve_methods(
@@ -114,12 +120,37 @@ def _method(
     if label != name and label in methods():
         message = f"{label!r} is the name of another method than {name!r}"
         problems.append(Problem(where, message, "choose a name of its own"))
-    own = ("name", "method", "only_models")
+    own = ("name", "method", "only_models", "resources")
     given = {key: value for key, value in raw.items() if key not in own}
     kind = methods()[name]
     config = validate(kind.Config, given, document, ("methods", index), problems)
     only = _only_models(raw.get("only_models", []), file, index, document, problems)
-    return None if config is None else MethodEntry(label, kind, config, only)
+    resources = _resources(raw, label, file, index, document, problems)
+    return None if config is None else MethodEntry(label, kind, config, only, resources)
+
+
+def _resources(
+    raw: dict[str, Any],
+    label: str,
+    file: GridFile,
+    index: int,
+    document: Document,
+    problems: list[Problem],
+) -> Resources | None:
+    """Return what a method's entry asks for; no node has what it and a model's contradict in."""
+    if "resources" not in raw:
+        return None
+    location = ("methods", index, "resources")
+    resources = validate(Resources, raw["resources"], document, location, problems)
+    asked = {} if resources is None else resources.labels
+    for model in file.models or ():
+        others = {} if model.resources is None else model.resources.labels
+        for key in asked.keys() & others.keys():
+            if asked[key] != others[key]:
+                where = document.where((*location, "labels", key))
+                message = f"{label!r} asks for {key}={asked[key]}, {model.name!r} for {others[key]}"
+                problems.append(Problem(where, message, "no node has both"))
+    return resources
 
 
 def _only_models(

@@ -149,7 +149,9 @@ def written(entry: ModelEntry, model: Model) -> dict[str, Any]:
     if entry.weights is not None or model.file is None:
         changes["transform"] = TransformOverrides(**model.transform)
     full = entry.model_copy(update=changes)
-    return full.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
+    value = full.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
+    # A key that is given takes the place of the grid's, whatever its default is.
+    return value if entry.resources is None else {**value, "resources": entry.resources.written()}
 
 
 # ------------------------------------------------------- timm's names, which take five seconds

@@ -1,4 +1,4 @@
-"""Showing how a run goes: a live bar on a terminal, a plain line per finished cell elsewhere."""
+"""Showing how a run goes: a live view on a terminal, a plain line per finished cell elsewhere."""
 
 from __future__ import annotations
 
@@ -6,95 +6,93 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-)
+from rich.console import Console, RenderableType
+from rich.live import Live
+from rich.text import Text
 
-from orchestrator.driver import Event, Observer
-from orchestrator.plan import Plan
+from orchestrator.driver import Event
+from orchestrator.live_view import live_view, pace_line, states_line
+from orchestrator.sweep_state import SweepState
 
-FINAL = frozenset({"done", "failed", "blocked"})
+QUIET_S = 600.0
+"""After how long without a line it is said, where there is no live view, how things stand."""
 
-
-class Estimate:
-    """Time left, from the cost of what is done and of what is not."""
-
-    def __init__(self, plan: Plan) -> None:
-        self.total = sum(plan.nodes[cell_id].cost for cell_id in plan.todo)
-        self.done = 0.0
-        self.started = time.monotonic()
-
-    def add(self, cost: float) -> None:
-        self.done += cost
-
-    def __str__(self) -> str:
-        if not self.done:
-            return "ETA ?"
-        left = (time.monotonic() - self.started) * (self.total / self.done - 1.0)
-        minutes, seconds = divmod(round(left), 60)
-        hours, minutes = divmod(minutes, 60)
-        return f"ETA {hours}:{minutes:02d}:{seconds:02d}"
+REFRESHES_PER_S = 2.0
 
 
 class Display:
-    """Observes a driver and shows what happens on a console (standard error)."""
+    """Shows on a console (standard error) what a driver does."""
 
     def __init__(self, console: Console, is_live: bool | None = None) -> None:
         """Prepare to show.
 
         Args:
             console: to show on.
-            is_live: whether it takes a live bar; a terminal does, if not given.
+            is_live: whether it takes a live view; a terminal does, if not given.
         """
         self.console = console
         self.is_live = console.is_terminal if is_live is None else is_live
+        self._shown: SweepDisplay | None = None
 
     @contextmanager
     def watching(self) -> Iterator[Display]:
         """Keep the live view up for as long as the run goes."""
-        self.progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("{task.fields[eta]}"),
-            console=self.console,
-            disable=not self.is_live,
-            transient=True,
-        )
-        with self.progress:
+        if not self.is_live:
             yield self
+            return
+        with Live(
+            get_renderable=self._render,
+            console=self.console,
+            refresh_per_second=REFRESHES_PER_S,
+            transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        ):
+            yield self
+
+    def _render(self) -> RenderableType:
+        return Text("") if self._shown is None else self._shown.view()
 
     def tell(self, text: str) -> None:
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
-    def observer(self, plan: Plan) -> Observer:
-        """Return what the driver of a plan is to tell."""
-        estimate = Estimate(plan)
-        total = len(plan.todo)
-        task = self.progress.add_task("cells", total=total, eta="ETA ?")
-        finished = 0
+    def watch(self, state: SweepState) -> SweepDisplay:
+        """Return what the driver of a sweep is to tell; the live view is of this sweep from now."""
+        self._shown = SweepDisplay(self, state)
+        return self._shown
 
-        def observe(event: Event) -> None:
-            nonlocal finished
-            if event.kind in FINAL:
-                finished += 1
-                estimate.add(event.node.cost)
-                self.progress.update(task, advance=1, eta=str(estimate))
-            if event.kind != "submitted" and self._is_worth_a_line(event):
-                count = f"[{finished}/{total}]"
-                self.tell(f"{count} {describe(event)}  {estimate}")
 
-        return observe
+class SweepDisplay:
+    """Shows one sweep (see `orchestrator.watch.Watch`)."""
 
-    def _is_worth_a_line(self, event: Event) -> bool:
-        """On a terminal the bar shows what is done; only what went wrong gets a line."""
-        return event.kind != "done" or not self.is_live
+    def __init__(self, display: Display, state: SweepState) -> None:
+        self._display, self._state = display, state
+        self._started = self._last_line = time.monotonic()
+
+    def view(self) -> RenderableType:
+        return live_view(self._state, self._started)
+
+    def see(self, event: Event) -> None:
+        """Tell what happened to a cell.
+
+        On a terminal the view shows what is done; only what went wrong gets a line.
+        """
+        if event.kind == "submitted" or (event.kind == "done" and self._display.is_live):
+            return
+        count = f"[{self._state.n_ended}/{self._state.total}]"
+        self._tell(f"{count} {describe(event)}  {pace_line(self._state)}")
+
+    def look_round(self) -> None:
+        """Tell which cells wait too long, and, where nothing else was told, how things stand."""
+        for pending in self._state.pending():
+            self._tell(f"{pending}: {self._state.why_waiting(pending)}")
+        is_quiet = time.monotonic() - self._last_line > QUIET_S
+        if is_quiet and not self._display.is_live:
+            self._tell(f"{states_line(self._state)}  {pace_line(self._state)}")
+
+    def _tell(self, text: str) -> None:
+        self._last_line = time.monotonic()
+        self._display.tell(text)
 
 
 def describe(event: Event) -> str:

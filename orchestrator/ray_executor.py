@@ -7,10 +7,13 @@ CUDA_VISIBLE_DEVICES is emptied (ray-project/ray 62492); a task that fits nowher
 
 from __future__ import annotations
 
+import math
 import os
 import pickle
 import secrets
+import time
 from collections import deque
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -19,14 +22,18 @@ import orchestrator.cluster.settings  # noqa: F401  # first: ray reads what it s
 # isort: split
 import ray
 from ray import exceptions
+from ray.util import metrics
 
 from orchestrator.cluster import tokens
+from orchestrator.demands import Demand, Demands, fitted
 from orchestrator.executor import Work
 from orchestrator.grid_file import Resources
-from orchestrator.nodes import Memory, able_nodes, check_feasible, slots
+from orchestrator.nodes import Memory, Node, able_nodes, check_feasible, slots, why_waiting
+from workers.cell import Cell
 from workers.errors import Problem, UserError
 from workers.job import Job, Site
 from workers.outcome import ErrorKind, Outcome
+from workers.release import release
 from workers.run import execute
 
 if TYPE_CHECKING:
@@ -36,73 +43,76 @@ if TYPE_CHECKING:
 NODE_ID = "ray.io/node-id"
 """The label by which Ray knows a node."""
 
+NO_GPU = {"env_vars": {"CUDA_VISIBLE_DEVICES": ""}}
+"""The environment of a cell that sees no GPU."""
+
+AUTOSCALES = "RIB_AUTOSCALES"
+"""Set to 1 where the cluster adds nodes by itself: what no node has now is then not refused."""
+
+LOOK_S = 10.0
+"""How long what is known of a cluster's nodes is taken to hold, in seconds."""
+
 
 class RayExecutor:
     """Runs each job as one Ray task, pinned to the CPUs and GPUs that Ray assigns it."""
 
+    has_queue = True
+    instruments: Any = metrics
+
     def __init__(
         self,
         site: Site,
-        resources: Resources,
+        demands: Demands,
         address: str | None = None,
         num_cpus: int | None = None,
         work: Work = execute,
         admission: Admission | None = None,
+        expected: Iterable[Demand] | None = None,
     ) -> None:
         """Start an embedded Ray on this machine, or join the cluster at `address`.
 
         Args:
             site: where things are, for the workers.
-            resources: what each cell is given.
+            demands: what cells ask for.
             address: of a cluster.
             num_cpus: of the embedded Ray; None for all of this machine's.
             work: what is done with each job.
             admission: asks the machines of a cluster, and keeps cells off those that are unlike.
+            expected: the classes of cells that are to run; None for cells that ask for the usual.
 
         Raises:
             UserError: when the cluster cannot be reached, no node has what a cell asks for, or
                 the nodes must not run cells of one grid together.
         """
+        expected = [Demand(demands.usual)] if expected is None else list(expected)
         connect(address, num_cpus)
-        options = task_options(resources)
         try:
-            check_feasible(resources, ray.nodes())
-            self._slots = slots(resources, ray.cluster_resources())
-            self._memory = Memory.of(resources, ray.nodes())
-            if admission is not None:
-                admission.check(able_nodes(resources, ray.nodes()), options.get("runtime_env"))
+            check_nodes(expected, admission)
         except BaseException:
             ray.shutdown()
             raise
-        self._admission, self._labels = admission, dict(resources.labels)
-        self._unfit: set[str] = set()
-        site = replace(site, ray_version=ray.__version__)
-        self._site = ray.put(site if admission is None else pickle.dumps(site))
-        guarded: Any = work if admission is None else admission.guarded(work)
-        self._task: Any = ray.remote(max_retries=0, max_calls=0, **options)(guarded)
+        self._demands, self._admission = demands, admission
+        self._site = replace(site, ray_version=ray.__version__)
+        lasting = ending_spoilt(work)
+        self._work: Any = lasting if admission is None else admission.guarded(lasting)
+        self._cluster = Cluster()
+        self._classes: dict[str, _Class] = {}
         self._running: dict[Any, Job] = {}
         self._finished: deque[Any] = deque()
 
-    @property
-    def capacity(self) -> int:
+    def lane(self, cell: Cell) -> str:
+        lane = self._demands.key(cell)
+        if lane not in self._classes:
+            demand, is_guarded = self._demands.of(cell), self._admission is not None
+            self._classes[lane] = _Class(demand, self._site, self._work, self._cluster, is_guarded)
+        return lane
+
+    def capacity(self, lane: str) -> int:
         # A few jobs more than can run at once, so that no worker waits for the driver.
-        return 2 * self._slots + 16
+        return 2 * self._classes[lane].slots + 16
 
     def submit(self, job: Job) -> None:
-        memory = self._memory.for_job(job)
-        name = f"{job.cell} {job.cell.cell_id}"
-        task = self._task.options(name=name, memory=memory, **self._keeping_off())
-        job_with = replace(job, memory=memory)
-        sent = job_with if self._admission is None else pickle.dumps(job_with)
-        self._running[task.remote(sent, self._site)] = job
-
-    def _keeping_off(self) -> dict[str, Any]:
-        """Return the options that keep a task off the machines that turned out to be unfit."""
-        alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]} if self._unfit else set()
-        if not alive - self._unfit:
-            return {}  # rather fail on one of them, and say why, than wait for ever
-        unfit = f"!in({','.join(sorted(self._unfit))})"
-        return {"label_selector": {**self._labels, NODE_ID: unfit}}
+        self._running[self._classes[self.lane(job.cell)].start(job)] = job
 
     def wait_any(self, timeout_s: float | None = None) -> tuple[Job, Outcome] | None:
         if not self._running:
@@ -123,9 +133,9 @@ class RayExecutor:
         if isinstance(found, Outcome):
             return found
         node_id, fault = found
-        if node_id not in self._unfit and self._admission is not None:
+        if node_id not in self._cluster.unfit and self._admission is not None:
             self._admission.tell(f"no more cells run on the node {node_id}: {fault}")
-        self._unfit.add(node_id)
+        self._cluster.unfit.add(node_id)
         return Outcome(error=ErrorKind.NODE_UNFIT, message=f"node {node_id}: {fault}")
 
     def cancel(self, job: Job) -> None:
@@ -133,10 +143,127 @@ class RayExecutor:
             if running is job:
                 ray.cancel(reference, force=True)
 
+    def why_waiting(self, lane: str) -> str:
+        return why_waiting(self._classes[lane].demand, self._cluster.fit_nodes(), free_resources())
+
     def close(self) -> None:
         self._running.clear()
         self._finished.clear()
         ray.shutdown()
+
+
+class Cluster:
+    """The nodes of the Ray that this process is in, as they were not long ago."""
+
+    def __init__(self) -> None:
+        self.unfit: set[str] = set()
+        """Ids of nodes that turned out not to be alike."""
+        self._nodes: list[Node] = []
+        self.looked_at = -math.inf
+
+    @property
+    def nodes(self) -> list[Node]:
+        """Those that live or have lived; an autoscaler, say, adds to them."""
+        now = time.monotonic()
+        if now - self.looked_at > LOOK_S:
+            self._nodes, self.looked_at = ray.nodes(), now
+        return self._nodes
+
+    def fit_nodes(self) -> list[Node]:
+        """Return the nodes that live now and are not unfit."""
+        return [n for n in ray.nodes() if n["Alive"] and n["NodeID"] not in self.unfit]
+
+    def keeping_off(self) -> dict[str, str]:
+        """Return the labels that keep a task off the nodes that are unfit."""
+        alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]} if self.unfit else set()
+        if not alive - self.unfit:
+            return {}  # rather fail on one of them, and say why, than wait for ever
+        return {NODE_ID: f"!in({','.join(sorted(self.unfit))})"}
+
+
+class _Class:
+    """The cells that ask for the same: the task that they are, and what it is given."""
+
+    def __init__(
+        self, demand: Demand, site: Site, work: Any, cluster: Cluster, is_guarded: bool
+    ) -> None:
+        self.demand = demand
+        self._cluster, self._resources, self._is_guarded = cluster, demand.resources, is_guarded
+        self._site = ray.put(self._sent(fitted(site, demand.resources)))
+        options = task_options(demand.resources)
+        self._task: Any = ray.remote(max_retries=0, max_calls=0, **options)(work)
+        self._memory = Memory.of(demand.resources, cluster.nodes)
+        self._slots, self._counted_at = 0, -math.inf
+
+    @property
+    def slots(self) -> int:
+        """How many of them can run at once."""
+        nodes = self._cluster.nodes
+        if self._counted_at != self._cluster.looked_at:
+            self._slots = slots(self._resources, nodes)
+            self._counted_at = self._cluster.looked_at
+        return self._slots
+
+    def start(self, job: Job) -> Any:
+        """Submit a job; return the reference of its outcome."""
+        memory, keeping_off = self._memory.for_job(job), self._cluster.keeping_off()
+        options: dict[str, Any] = {"name": f"{job.cell} {job.cell.cell_id}", "memory": memory}
+        if keeping_off:
+            options["label_selector"] = {**self._resources.labels, **keeping_off}
+        return self._task.options(**options).remote(
+            self._sent(replace(job, memory=memory)), self._site
+        )
+
+    def _sent(self, value: Job | Site) -> Any:
+        """Return a value as the task takes it: a guarded one looks into none before its check."""
+        return pickle.dumps(value) if self._is_guarded else value
+
+
+def ending_spoilt(work: Work) -> Work:
+    """Return work that ends its process where no other cell should run in that.
+
+    What came of the job is in the store by then, and counts (`orchestrator.lost_tries`).
+    """
+
+    def run(job: Job, site: Site) -> Outcome:
+        outcome = work(job, site)
+        if outcome.error is ErrorKind.WORKER_CRASH or not release():
+            os._exit(1)
+        return outcome
+
+    return run
+
+
+def check_nodes(expected: Sequence[Demand], admission: Admission | None) -> None:
+    """Check that there are nodes for each class of cells, and that these nodes are alike.
+
+    Raises:
+        UserError: when no node has what a cell asks for, or the nodes must not run cells of one
+            grid together.
+    """
+    nodes = ray.nodes()
+    check_feasible(expected, [*nodes, *nodes_to_come()])
+    if admission is not None:
+        # Where no cell sees a GPU, they find the processes warm that have answered.
+        on_gpus = any(demand.resources.gpus for demand in expected)
+        admission.check(able_nodes(expected, nodes), None if on_gpus else NO_GPU)
+
+
+def free_resources() -> dict[str, dict[str, float]]:
+    """Return what nothing uses now of each node's resources, by its id."""
+    found: Any = ray._private.state.available_resources_per_node()
+    return {str(node_id): dict(has) for node_id, has in found.items()}
+
+
+def nodes_to_come() -> list[Node]:
+    """Return a node that has whatever is asked for, where an autoscaler may add one; else none.
+
+    Ray does not say which nodes an autoscaler can add, nor whether there is one.
+    """
+    if os.environ.get(AUTOSCALES) != "1":
+        return []
+    anything = dict.fromkeys(("CPU", "GPU", "memory"), math.inf)
+    return [{"Alive": True, "Resources": anything, "Labels": None}]
 
 
 def connect(address: str | None, num_cpus: int | None) -> None:
@@ -178,7 +305,7 @@ def task_options(resources: Resources) -> dict[str, Any]:
     if resources.labels:
         options["label_selector"] = dict(resources.labels)
     if resources.gpus == 0:
-        options["runtime_env"] = {"env_vars": {"CUDA_VISIBLE_DEVICES": ""}}
+        options["runtime_env"] = NO_GPU
     return options
 
 

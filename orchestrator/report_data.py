@@ -173,7 +173,7 @@ def _read_run(source: str, scoring: Scoring, mixed_data: bool) -> Run:
         grid_yaml=store.read_grid(),
         driver=driver,
         states=cell_states(plan, attempts, driver.may_run, cleared),
-        cost=cost_of(attempts, cells, grid.resources),
+        cost=cost_of(attempts, cells, grid.demands),
         training=training_curves(history.to_pandas(), cells),
         curves=summed_up(curves, set_names(grid.suite)),
         curve=part_of_curves(curves),

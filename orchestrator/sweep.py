@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator import canary, licence
+from orchestrator.cluster.reach import check_reachable
 from orchestrator.cluster.requirements import admission_of
 from orchestrator.compacting import Compacting
-from orchestrator.driver import Driver, Observer, Steering, Summary
+from orchestrator.demands import Demand, fitted
+from orchestrator.driver import Driver, Steering, Summary
 from orchestrator.estimate import Estimates, make_estimates, measured_speeds
 from orchestrator.executor import Executor, InlineExecutor, Work
 from orchestrator.extensions import check_unchanged, stored_declaration
 from orchestrator.grid import Grid, with_digests
-from orchestrator.grid_file import Resources
 from orchestrator.keep import Keeper, order_of
 from orchestrator.lease import Lease, refuse_if_held
 from orchestrator.plan import Only, Plan, make_plan
@@ -27,7 +28,8 @@ from orchestrator.results import verdicts_of
 from orchestrator.retry import decide, try_once
 from orchestrator.session import Terms, close_stale_attempts, driving, needs_of, tidy
 from orchestrator.tries import Standing, Tries, read_tries, set_apart
-from workers.cell import BASELINE
+from orchestrator.watch import MakeWatch, Unwatched, watching
+from workers.cell import BASELINE, Cell
 from workers.errors import Problem, UserError
 from workers.job import Site
 from workers.run import debug, execute
@@ -114,7 +116,7 @@ def run(
     with_canary: bool = False,
     mixed_data: bool = False,
     terms: Terms | None = None,
-    observe: Callable[[Plan], Observer] = lambda _: lambda _: None,
+    watch: MakeWatch = Unwatched,
     tell: Callable[[str], None] = lambda _: None,
 ) -> Result:
     """Run what is missing of a grid: expand, subtract what is done, run the rest.
@@ -129,7 +131,7 @@ def run(
             with what is published of it.
         mixed_data: run although the data are another copy than rows in the store were made on.
         terms: how to behave towards another driver of the store, and when stopped.
-        observe: makes the driver's observer once a plan is known.
+        watch: makes what watches the cells, once it is known which are to run.
         tell: is told in words of what happens before the first cell.
 
     Raises:
@@ -155,23 +157,25 @@ def run(
         tidy(store, grid, committed, terms, tell)
         complaints = canary_complaints(store, grid, tell) if with_canary else ()
         return Result(grid, whole, Summary(), n_run, standing, complaints)
+    check_reachable(address)
     digests = preflight(grid, plan, None if mixed_data else store, is_lean=executor != "inline")
     tell(f"{n_run} of {len(plan.nodes)} cells to run")
     lease = Lease(store.storage, terms.times, tell)
     work = debug if terms.debug else execute
     ask = None if address is None else admission_of(grid, plan, site_of(grid).store, digests, tell)
-    workers = open_executor(executor, grid, address, num_cpus, lease.driver, work, ask)
+    cells = [plan.nodes[cell_id].cell for cell_id in plan.todo]
+    workers = open_executor(executor, grid, cells, address, num_cpus, lease.driver, work, ask)
     complaints = ()
     with driving(store, grid, lease, workers, terms, tell) as steering:
         committed = store.committed()  # another driver may have been here meanwhile
         committed = take_up(store, grid, committed)
         if with_canary:
             baselines = make_plan(grid, committed, BASELINES)
-            summary = drive(grid, baselines, workers, store, observe, steering, terms)
+            summary = drive(grid, baselines, workers, store, watch, steering, terms)
             complaints = canary_complaints(store, grid, tell)
         if not complaints:
             plan = make_plan(grid, store.committed() if with_canary else committed, only)
-            summary = drive(grid, plan, workers, store, observe, steering, terms)
+            summary = drive(grid, plan, workers, store, watch, steering, terms)
         if steering.is_draining:
             raise KeyboardInterrupt
         if trouble := Compacting(store, steering.check).now():
@@ -192,7 +196,7 @@ def drive(
     plan: Plan,
     workers: Executor,
     store: Store,
-    observe: Callable[[Plan], Observer],
+    watch: MakeWatch,
     steering: Steering,
     terms: Terms,
 ) -> Summary:
@@ -201,15 +205,17 @@ def drive(
         return Summary()
     tries = close_stale_attempts(store)
     plan, _ = to_try(plan, tries, terms)
+    watcher = watching(grid.name, plan, workers, store, watch)
     driver = Driver(
         plan,
         workers,
         store,
-        observe(plan),
+        watcher.see,
         tries,
         steering=steering,
         decide=try_once if terms.debug else decide,
     )
+    driver.look_round = watcher.look_round
     compacting = Compacting(store, steering.check, driver.is_running)
     driver.on_done = compacting.done
     if grid.keep != "all":
@@ -231,6 +237,7 @@ def canary_complaints(store: Store, grid: Grid, tell: Callable[[str], None]) -> 
 def open_executor(
     kind: str,
     grid: Grid,
+    cells: Iterable[Cell],
     address: str | None = None,
     num_cpus: int | None = None,
     driver: str = "",
@@ -241,36 +248,36 @@ def open_executor(
 
     Args:
         kind: `ray` or `inline`.
-        grid: whose resources each job gets.
+        grid: that says what each cell asks for.
+        cells: those that are to run.
         address: of a Ray cluster; None for one embedded in this process.
         num_cpus: of the embedded cluster; None for all of this machine's.
         driver: who may ask the jobs to stop.
         work: what a job is.
         admission: asks the machines of a cluster whether they are alike.
+
+    Raises:
+        UserError: when there is nowhere that has what a cell asks for, or the cluster is not there.
     """
+    expected = list(grid.demands.distinct(cells).values())
     if kind == "inline":
-        check_machine(grid.resources)
-        return InlineExecutor(site_of(grid, driver), work)
+        check_machine(expected)
+        return InlineExecutor(site_of(grid, driver), work, grid.demands)
     from orchestrator.ray_executor import RayExecutor
 
     site = site_of(grid, driver, address)
-    return RayExecutor(site, grid.resources, address, num_cpus, work, admission)
+    return RayExecutor(site, grid.demands, address, num_cpus, work, admission, expected)
 
 
 def site_of(grid: Grid, driver: str = "", address: str | None = None) -> Site:
-    """Return what a worker is told of where things are, and of what it may use.
+    """Return what a worker is told of where things are, and of what a cell usually may use.
 
     The workers of a cluster, which has an `address`, fill in paths on their own machines.
     """
-    resources = grid.resources
     store = grid.store if "://" in grid.store else str(Path(grid.store).resolve())
-    return Site(
+    site = Site(
         store=store,
         data_root=str(grid.data_root) if address is None else grid.data_on_nodes,
-        threads=max(1, int(resources.cpus) - resources.loader_workers),
-        loader_workers=resources.loader_workers,
-        micro_batches=resources.micro_batches,
-        state_seconds=resources.state_seconds,
         skip_undecodable=grid.skip_undecodable,
         accept_images=grid.accept_images,
         predictions=grid.predictions,
@@ -282,27 +289,27 @@ def site_of(grid: Grid, driver: str = "", address: str | None = None) -> Site:
         driver=driver,
         git_commit=git_commit(),
     )
+    return fitted(site, grid.resources)
 
 
-def check_machine(resources: Resources) -> None:
-    """Check that this machine has what a cell asks for.
+def check_machine(demands: Sequence[Demand]) -> None:
+    """Check that this machine has what cells ask for.
 
     Raises:
         UserError: naming each thing that it has too few of.
     """
     has = {"cpus": os.cpu_count() or 1, "gpus": 0}
-    if resources.gpus:
+    if any(demand.resources.gpus for demand in demands):
         import torch
 
         has["gpus"] = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    asked = {"cpus": resources.cpus, "gpus": resources.gpus}
-    problems = [
-        Problem(
-            f"resources.{name}", f"a cell asks for {n:g}, this machine has {has[name] or 'none'}"
-        )
-        for name, n in asked.items()
-        if n > has[name]
-    ]
+    problems = []
+    for demand in demands:
+        asked = {"cpus": demand.resources.cpus, "gpus": demand.resources.gpus}
+        for name, n in asked.items():
+            if n > has[name]:
+                message = f"{demand.a_cell} asks for {n:g}, this machine has {has[name] or 'none'}"
+                problems.append(Problem(f"resources.{name}", message))
     if problems:
         raise UserError(problems)
 

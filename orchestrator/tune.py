@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from orchestrator import licence
+from orchestrator.cluster.reach import check_reachable
 from orchestrator.cluster.requirements import admission_of
 from orchestrator.grid import Grid
 from orchestrator.lease import Lease, refuse_if_held
@@ -55,6 +56,7 @@ def tune(
     left = to_run(findings, retry)
     if not left:
         return findings
+    check_reachable(address)
     plan = plan_of(grid, left)
     digests = preflight(grid, plan)
     _check_same_data(grid, findings)
@@ -70,7 +72,7 @@ def tune(
             left,
             findings,
             site,
-            grid.resources,
+            grid.demands,
             observe=_observer(len(left), tell),
             check=lease.check,
             address=address,

@@ -23,7 +23,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 # First: it sets what ray reads when it is imported.
-from orchestrator.ray_executor import classify, connect
+from orchestrator.ray_executor import NODE_ID, check_nodes, classify, connect, nodes_to_come
 
 os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
 os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
@@ -33,9 +33,9 @@ import ray
 from ray import cloudpickle, tune
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialScheduler
 
+from orchestrator.demands import Demands, fitted
 from orchestrator.grid_file import Resources
 from orchestrator.interrupts import Interrupts
-from orchestrator.nodes import able_nodes, check_feasible
 from orchestrator.retry import GiveUp, cure, decide
 from orchestrator.search import Finding, Search
 from workers.job import Site
@@ -60,7 +60,7 @@ def run_trials(
     trials: Sequence[Trial],
     findings: Sequence[Finding],
     site: Site,
-    resources: Resources,
+    demands: Demands,
     observe: Observe,
     check: Callable[[], None] = lambda: None,
     address: str | None = None,
@@ -73,7 +73,7 @@ def run_trials(
         trials: what to run.
         findings: their searches, with the trials that have ended before.
         site: where store and data are.
-        resources: what one trial is given.
+        demands: what trials ask for, as their cells do.
         observe: is told of each trial that ends.
         check: is called all the while; the search ends with what it raises.
         address: of a Ray cluster; None for one embedded in this process.
@@ -87,15 +87,14 @@ def run_trials(
     """
     connect(address, num_cpus)
     try:
-        check_feasible(resources, ray.nodes())
-        if admission is not None:
-            admission.check(able_nodes(resources, ray.nodes()))
+        check_nodes(list(demands.distinct(trial.cell for trial in trials).values()), admission)
+        asked = frozenset() if admission is None or nodes_to_come() else admission.checked
         with (
             tempfile.TemporaryDirectory(prefix="rib-tune-") as scratch,
             Interrupts(on_first=lambda: None) as interrupts,
         ):
             recorder = Recorder(trials, Store(site.store), observe, check, interrupts)
-            _tuner(trials, findings, site, resources, recorder, scratch).fit()
+            _tuner(trials, findings, site, demands, asked, recorder, scratch).fit()
             recorder.record()
     finally:
         ray.shutdown()
@@ -105,7 +104,8 @@ def _tuner(
     trials: Sequence[Trial],
     findings: Sequence[Finding],
     site: Site,
-    resources: Resources,
+    demands: Demands,
+    asked: frozenset[str],
     recorder: Recorder,
     scratch: str,
 ) -> tune.Tuner:
@@ -113,10 +113,14 @@ def _tuner(
         _trainable,
         trials=list(trials),
         site=replace(site, ray_version=ray.__version__),
-        has_gpu=resources.gpus > 0,
+        demands=demands,
     )
+
+    def bundle(config: Mapping[str, Any]) -> tune.PlacementGroupFactory:
+        return bundle_of(demands.of(trials[config["trial"]].cell).resources, asked)
+
     return tune.Tuner(
-        tune.with_resources(on_worker, bundle_of(resources)),
+        tune.with_resources(on_worker, bundle),
         param_space={"trial": tune.grid_search(list(range(len(trials))))},
         tune_config=tune.TuneConfig(scheduler=PerSearch(trials, findings), reuse_actors=True),
         run_config=tune.RunConfig(
@@ -128,28 +132,38 @@ def _tuner(
     )
 
 
-def bundle_of(resources: Resources) -> tune.PlacementGroupFactory:
-    """Return what Tune reserves for a trial."""
+def bundle_of(
+    resources: Resources, node_ids: frozenset[str] = frozenset()
+) -> tune.PlacementGroupFactory:
+    """Return what Tune reserves for a trial.
+
+    Args:
+        resources: that it asks for.
+        node_ids: of the nodes that it may run on; none for any.
+    """
     bundle = {"CPU": resources.cpus, "GPU": resources.gpus, "memory": resources.memory or 0}
-    labels: dict[str, Any] = {}
-    if resources.labels:
-        labels["bundle_label_selector"] = [dict(resources.labels)]
+    labels = dict(resources.labels)
+    if node_ids:
+        labels[NODE_ID] = f"in({','.join(sorted(node_ids))})"
+    selector: dict[str, Any] = {"bundle_label_selector": [labels]} if labels else {}
     asked = {name: float(amount) for name, amount in bundle.items() if amount}
-    return tune.PlacementGroupFactory([asked], **labels)
+    return tune.PlacementGroupFactory([asked], **selector)
 
 
 def _trainable(
-    config: Mapping[str, Any], trials: Sequence[Trial], site: Site, has_gpu: bool
+    config: Mapping[str, Any], trials: Sequence[Trial], site: Site, demands: Demands
 ) -> None:
     """Run one trial on a worker, again where that may help, and record how it ended."""
-    if not has_gpu:
+    trial = trials[config["trial"]]
+    resources = demands.of(trial.cell).resources
+    if not resources.gpus:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""  # Ray lets a process without a GPU see all of them
 
     def report(row: dict[str, Any]) -> None:
         accuracy = row["held_out_correct"] / row["held_out_total"]
         tune.report({EPOCH: row["epochs"], HELD_OUT: accuracy, ROW: row})
 
-    row = _try_until_decided(trials[config["trial"]], site, report)
+    row = _try_until_decided(trial, fitted(site, resources), report)
     Store(site.store).commit_trial(row)
     tune.report({ROW: row})
 

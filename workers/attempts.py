@@ -19,7 +19,7 @@ def begun_row(job: Job, site: Site) -> dict[str, Any]:
         "state": "running",
         "host": host.name,
         "pid": host.pid,
-        "gpu": provenance.gpu_in_use(),
+        "gpu": provenance.gpu_given(),
         "micro_batches": job.micro_batches_at(site),
         "loader_workers": job.loader_workers_at(site),
         "memory_bytes": job.memory,

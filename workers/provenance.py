@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import resource
 import socket
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
@@ -42,6 +44,17 @@ def gpu_in_use() -> str:
         return ""
     properties = torch.cuda.get_device_properties(0)
     return f"GPU-{properties.uuid} {properties.name}"
+
+
+def gpu_given() -> str:
+    """Return the same of a process that has yet to use its GPU; where it has none, torch stays out.
+
+    That takes seconds where torch was not imported before, which a cell would need in any case.
+    """
+    if os.environ.get("CUDA_VISIBLE_DEVICES"):
+        with suppress(ImportError, OSError):
+            importlib.import_module("torch")
+    return gpu_in_use()
 
 
 def peak_memory_bytes() -> int:

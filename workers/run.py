@@ -33,6 +33,7 @@ from workers.job import Job, Site
 from workers.logs import keeping_log, rescue
 from workers.outcome import ErrorKind, Outcome
 from workers.predictions import PredictionFile
+from workers.release import fills_gpu, loses_gpu
 from workers.rows import score
 from workers.schemas import KEYS
 from workers.storage import StorageError
@@ -297,8 +298,10 @@ def classify(error: Exception) -> ErrorKind:
         return ErrorKind.STORAGE
     if isinstance(error, MemoryError):
         return ErrorKind.HOST_OOM
-    if type(error).__name__ == "OutOfMemoryError":  # torch's, which may not be imported here
+    if fills_gpu(error):
         return ErrorKind.CUDA_OOM
+    if loses_gpu(error):
+        return ErrorKind.WORKER_CRASH
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
         return ErrorKind.STORAGE
     return ErrorKind.BUG

@@ -59,7 +59,7 @@ def distance(
                 num_cpus=cpus,
                 mixed_data=mixed_data,
                 terms=Terms(take_over=take_over),
-                observe=display.observer,
+                watch=display.watch,
                 tell=display.tell,
             )
     frame = distance_frame(Store(loaded.store), loaded)

@@ -223,7 +223,7 @@ def _run(grid: Grid, only: str | None, options: RunOptions, as_json: bool) -> No
                 with_canary=options.canary,
                 mixed_data=options.mixed_data,
                 terms=Terms(take_over=options.take_over, debug=options.debug),
-                observe=display.observer,
+                watch=display.watch,
                 tell=display.tell,
             )
     _report_run(result, options.mixed_data, as_json)

@@ -205,6 +205,8 @@ def _reason(error: Exception) -> str:
 def summary(comparison: Comparison) -> str:
     """Say of machines that are alike how many they are, and what they compute on."""
     machines = comparison.rows[1:]
+    if not machines:
+        return "no node is up yet: each is asked by the first cell that it gets"
     kinds: dict[str, int] = {}
     for _, fields in machines:
         gpus, driver = fields["GPUs"].text, fields["driver"].text

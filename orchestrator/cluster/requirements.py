@@ -36,7 +36,9 @@ def admission_of(
     """
     from orchestrator.cluster.admission import Admission
 
-    names = {plan.nodes[cell_id].cell.model.name for cell_id in plan.todo}
+    cells = [plan.nodes[cell_id].cell for cell_id in plan.todo]
+    names = {cell.model.name for cell in cells}
+    asks_for_gpus = any(grid.demands.of(cell).resources.gpus for cell in cells)
     models = tuple(model for model in grid.models if model.name in names)
     question = Question(
         suite=grid.suite,
@@ -45,7 +47,7 @@ def admission_of(
         datasets=tuple(sorted(digests)),
         models=models,
         store=store,
-        counts_gpus=grid.resources.gpus > 0 and os.environ.get(PRETEND_GPUS) != "1",
+        counts_gpus=asks_for_gpus and os.environ.get(PRETEND_GPUS) != "1",
     )
     known = {weights_key(model.name): model.weights for model in models if model.file is not None}
     return Admission(question, {**digests, **known}, tell)

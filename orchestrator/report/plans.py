@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator
 from typing import Any
 
@@ -13,6 +14,7 @@ from rich.text import Text
 
 from orchestrator import licence
 from orchestrator.contamination import Contamination
+from orchestrator.demands import Demand
 from orchestrator.estimate import Estimates
 from orchestrator.grid import Grid
 from orchestrator.keep import peak_bytes
@@ -55,6 +57,10 @@ def plan_summary(grid: Grid, plan: Plan, estimates: Estimates) -> dict[str, Any]
         "device": estimates.device,
         "device_hours": estimates.hours(todo),
         "device_hours_unknown_of": estimates.without_speed(todo),
+        "resources": [
+            {"of": demand.of, "cells": n, **demand.resources.model_dump(mode="json")}
+            for demand, n in _demands(grid, plan)
+        ],
         "images_per_second": {name: vars(speed) for name, speed in estimates.speeds.items()},
         "clauses": [
             {
@@ -144,6 +150,7 @@ def _totals(grid: Grid, plan: Plan, estimates: Estimates) -> list[str]:
         *_trained_again(todo),
         *lost_notes(plan),
         *([_total_hours(estimates, todo)] if todo else []),
+        *_asked(grid, plan),
         f"store: {grid.store}",
     ]
     if plan.spared_passes:
@@ -152,6 +159,24 @@ def _totals(grid: Grid, plan: Plan, estimates: Estimates) -> list[str]:
     if not grid.is_made:
         lines.append("the suite's data is not made yet: rib run makes it, or rib data make")
     return lines
+
+
+def _demands(grid: Grid, plan: Plan) -> list[tuple[Demand, int]]:
+    """Return the classes of cells that are to run by what they ask for, and how many they are."""
+    cells = [node.cell for node in _todo(plan, plan.nodes.values())]
+    counts = Counter(grid.demands.key(cell) for cell in cells)
+    return [(demand, counts[demand.of]) for demand in grid.demands.distinct(cells).values()]
+
+
+def _asked(grid: Grid, plan: Plan) -> list[str]:
+    """Say what each class of cells asks for; last, of those that ask for the usual."""
+    found = sorted(_demands(grid, plan), key=lambda pair: not pair[0].of)
+    if len(found) == 1:
+        return [f"each cell asks for {found[0][0]}"]
+    return [
+        f"{demand.a_cell if demand.of else 'every other cell'} asks for {demand} ({n} to run)"
+        for demand, n in found
+    ]
 
 
 def _trained_again(todo: list[Node]) -> list[str]:

@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 from orchestrator.cost import COLUMNS, Cost, cost_of
+from orchestrator.demands import Demands
 from orchestrator.grid_file import Resources
 from tests.cells import make_cell
 from workers.cell import BASELINE, Cell
@@ -23,7 +24,7 @@ def tried(cell: Cell, seconds: float | None, state: str = "done", **other: Any) 
 
 def cost(*tries: dict[str, Any], gpus: float = 0, cpus: float = 1) -> Cost:
     attempts = pd.DataFrame(list(tries), columns=ATTEMPTS.names)
-    return cost_of(attempts, CELLS, Resources(gpus=gpus, cpus=cpus))
+    return cost_of(attempts, CELLS, Demands(Resources(gpus=gpus, cpus=cpus)))
 
 
 def rows(found: Cost) -> dict[str, dict[str, Any]]:
@@ -38,7 +39,7 @@ def test_every_try_counts_also_those_that_failed() -> None:
         tried(SOUP, 360),
         gpus=2,
     )
-    assert (found.device, found.devices) == ("GPU", 2)
+    assert found.device == "GPU"
     ft = rows(found)["ft"]
     assert ft["hours"] == pytest.approx(2 * (1800 + 3600 + 900) / 3600)
     assert ft["hours_lost"] == pytest.approx(2 * (1800 + 900) / 3600)
@@ -50,6 +51,13 @@ def test_every_try_counts_also_those_that_failed() -> None:
 
 def test_a_share_of_a_gpu_counts_as_a_share() -> None:
     assert cost(tried(FT, 3600), gpus=0.25).hours == pytest.approx(0.25)
+
+
+def test_each_cell_counts_with_what_its_own_entries_ask_for() -> None:
+    attempts = pd.DataFrame([tried(FT, 3600), tried(SOUP, 3600)], columns=ATTEMPTS.names)
+    demands = Demands(Resources(gpus=2), by_method={"soup": Resources(gpus=0, cpus=8)})
+    found = rows(cost_of(attempts, CELLS, demands))
+    assert {name: row["hours"] for name, row in found.items()} == {"ft": 2.0, "soup": 0.0}
 
 
 def test_without_gpus_hours_are_of_cpus() -> None:

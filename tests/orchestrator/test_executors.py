@@ -7,27 +7,32 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import ray
+import torch
 from ray import exceptions
 
+from orchestrator.demands import Demand, Demands
 from orchestrator.driver import Driver
 from orchestrator.executor import Executor, InlineExecutor, Job, Outcome
 from orchestrator.grid_file import Resources
 from orchestrator.nodes import check_feasible
 from orchestrator.plan import Node, Plan
-from orchestrator.ray_executor import RayExecutor, classify, task_options
+from orchestrator.ray_executor import RayExecutor, classify, ending_spoilt, task_options
 from orchestrator.retry import try_once
 from orchestrator.tries import Standing, read_tries, set_apart
 from tests.cells import make_cell, row
+from workers import provenance
 from workers.cell import Cell
 from workers.errors import DataError, Problem, UserError
 from workers.job import Site
 from workers.logs import log_name
 from workers.outcome import ErrorKind as E
+from workers.release import HELD
 from workers.run import execute
 from workers.store import Store
 
@@ -80,13 +85,27 @@ def commit_one(job: Job, site: Site, store: Store) -> int:
         os.kill(os.getpid(), signal.SIGKILL)
     if job.cell.label == "crash":
         ctypes.string_at(0) if job.attempt == 2 else os.kill(os.getpid(), signal.SIGKILL)
+    if job.cell.label == "lose" and job.attempt == 1:
+        raise RuntimeError("CUDA error: unspecified launch failure")
+    if job.cell.label == "hold":
+        hold_gpu_memory()
     for name in job.evaluate:
         store.commit_accuracy(job.cell.cell_id, name, [row(job.cell.cell_id, name)])
     return len(job.evaluate)
 
 
+def hold_gpu_memory() -> None:
+    """Have this process look as if it kept a cell's tensors on a GPU."""
+    cuda = torch.cuda
+    cuda.is_available = cuda.is_initialized = lambda: True  # type: ignore[assignment]
+    cuda.empty_cache = lambda: None  # type: ignore[assignment]
+    cuda.memory_allocated = lambda device=None: HELD + 1  # type: ignore[assignment]
+    provenance.gpu_in_use = lambda: "GPU-1 pretended"
+    provenance.peak_memory_bytes = lambda: HELD + 1
+
+
 def act_or_run(job: Job, site: Site) -> Outcome:
-    return execute(job, site, commit_one) if site.store else act(job, site)
+    return ending_spoilt(partial(execute, perform=commit_one) if site.store else act)(job, site)
 
 
 def drain(executor: Executor, *jobs: Job) -> dict[Job, Outcome]:
@@ -109,7 +128,7 @@ def run(executor: Executor, what: str) -> Outcome:
 
 @pytest.fixture(scope="module")
 def on_ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayExecutor]:
-    executor = RayExecutor(Site(store="", data_root=""), Resources(), num_cpus=N_CPUS, work=act)
+    executor = RayExecutor(Site(store="", data_root=""), Demands(), num_cpus=N_CPUS, work=act)
     yield executor
     executor.close()
     assert not ray.is_initialized()
@@ -129,7 +148,7 @@ def test_jobs_come_back_with_their_outcomes(executor: Executor) -> None:
     ended = drain(executor, *jobs)
     assert set(ended) == set(jobs)
     assert set(ended.values()) == {Outcome(rows=1, recorded=True)}
-    assert executor.capacity >= 1
+    assert executor.capacity(executor.lane(jobs[0].cell)) >= 1
 
 
 @pytest.mark.slow
@@ -211,14 +230,15 @@ def test_nothing_that_finished_in_time_is_none(on_ray: RayExecutor) -> None:
 
 @pytest.mark.slow
 def test_the_capacity_keeps_every_cpu_busy(on_ray: RayExecutor) -> None:
-    assert on_ray.capacity == 2 * N_CPUS + 16
+    assert on_ray.capacity(on_ray.lane(make_cell())) == 2 * N_CPUS + 16
 
 
 def runs_into(folder: Path, on_ray: RayExecutor, monkeypatch: pytest.MonkeyPatch) -> Site:
     """Have the Ray that is up run cells into a store."""
     site = Site(store=str(folder), data_root="")
-    monkeypatch.setattr(on_ray, "_site", ray.put(site))
-    monkeypatch.setattr(on_ray, "_task", ray.remote(max_retries=0, max_calls=0)(act_or_run))
+    monkeypatch.setattr(on_ray, "_site", site)
+    monkeypatch.setattr(on_ray, "_work", act_or_run)
+    monkeypatch.setattr(on_ray, "_classes", {})
     return site
 
 
@@ -258,6 +278,30 @@ def test_a_cell_that_always_crashes_fails_in_the_end_and_stops_nothing_else(
     left, standing = set_apart(again, read_tries(store))
     assert left.todo == frozenset()
     assert standing == Standing({crash.cell_id: E.WORKER_CRASH}, frozenset({child.cell_id}))
+
+
+@pytest.mark.slow
+def test_a_process_that_is_of_no_more_use_ends_and_what_it_did_counts(
+    on_ray: RayExecutor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = runs_into(tmp_path, on_ray, monkeypatch)
+    store, lose, hold = Store(site.store), make_cell("lose"), make_cell("hold")
+    store.create("s", "1")
+    summary = Driver(plan_of(lose, hold), on_ray, store).run()
+    assert set(summary.done) == {lose.cell_id, hold.cell_id}
+    rows = store.scan("attempts").table.to_pylist()
+    tries = {(r["method"], r["attempt"]): (r["state"], r["error_kind"]) for r in rows}
+    assert tries == {
+        ("lose", 1): ("failed", "worker_crash"),
+        ("lose", 2): ("done", None),
+        ("hold", 1): ("done", None),
+    }
+    [failed] = [r for r in rows if r["state"] == "failed"]
+    assert failed["message"] == "RuntimeError: CUDA error: unspecified launch failure"
+    after = {
+        outcome.rows for outcome in drain(on_ray, *[job("where", n) for n in range(8)]).values()
+    }
+    assert not after & {r["pid"] for r in rows if (r["method"], r["attempt"]) != ("lose", 2)}
 
 
 @pytest.mark.slow
@@ -326,7 +370,7 @@ def test_a_cluster_that_does_not_answer_is_the_user_s_mistake(
     monkeypatch.setattr(ray, "init", refuse)
     monkeypatch.setenv("RAY_AUTH_TOKEN", "a token to show")
     with pytest.raises(UserError, match=r"no Ray cluster answers at '10\.0\.0\.1:6379': ray\.init"):
-        RayExecutor(Site(store="", data_root=""), Resources(), address="10.0.0.1:6379")
+        RayExecutor(Site(store="", data_root=""), Demands(), address="10.0.0.1:6379")
 
 
 # ---------------------------------------------------------------------- what fits on which node
@@ -355,7 +399,7 @@ NODES = [
     ],
 )
 def test_what_some_node_has_is_feasible(asked: dict[str, Any]) -> None:
-    check_feasible(Resources(**asked), NODES)
+    check_feasible([Demand(Resources(**asked))], NODES)
 
 
 @pytest.mark.parametrize(
@@ -383,13 +427,13 @@ def test_what_some_node_has_is_feasible(asked: dict[str, Any]) -> None:
         ),
         (
             {"gpus": 1, "cpus": 16},
-            ["resources: no single node has all of {'GPU': 1.0, 'CPU': 16.0, 'memory': 0.0}"],
+            ["resources: no single node has all: 1 GPU, 16 CPUs"],
         ),
     ],
 )
 def test_what_no_node_has_is_named(asked: dict[str, Any], problems: list[str]) -> None:
     with pytest.raises(UserError) as caught:
-        check_feasible(Resources(**asked), NODES)
+        check_feasible([Demand(Resources(**asked))], NODES)
     assert [str(problem) for problem in caught.value.problems] == problems
 
 

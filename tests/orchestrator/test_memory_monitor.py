@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.demands import Demands
 from orchestrator.driver import Driver
 from orchestrator.executor import Job, Outcome
-from orchestrator.grid_file import Resources
 from orchestrator.plan import Node, Plan
 from orchestrator.ray_executor import RayExecutor
 from orchestrator.tries import read_tries
@@ -29,7 +29,7 @@ def crowded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RayExec
     monkeypatch.setenv("RAY_memory_usage_threshold", "0.001")
     monkeypatch.setenv("RAY_memory_monitor_refresh_ms", "200")
     site = Site(store=str(tmp_path / "store"), data_root="", loader_workers=4)
-    executor = RayExecutor(site, Resources(), num_cpus=1, work=linger)
+    executor = RayExecutor(site, Demands(), num_cpus=1, work=linger)
     yield executor
     executor.close()
 

@@ -35,6 +35,10 @@ CLASSIFIED: list[tuple[Exception, ErrorKind]] = [
     (FileNotFoundError(errno.ENOENT, "gone"), ErrorKind.BUG),
     (MemoryError(), ErrorKind.HOST_OOM),
     (OutOfMemoryError("CUDA out of memory"), ErrorKind.CUDA_OOM),
+    (RuntimeError("CUDA error: out of memory"), ErrorKind.CUDA_OOM),
+    (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling"), ErrorKind.CUDA_OOM),
+    (RuntimeError("CUDA error: an illegal memory access was encount"), ErrorKind.WORKER_CRASH),
+    (ValueError("CUDA error: says somebody else"), ErrorKind.BUG),
     (RuntimeError("anything else"), ErrorKind.BUG),
     (KeyError("x"), ErrorKind.BUG),
 ]
