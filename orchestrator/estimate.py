@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from statistics import fmean
 
 import pandas as pd
 
@@ -75,6 +76,26 @@ class Estimates:
             total += seconds * self.demands.devices(node.cell)
         return total / SECONDS_PER_HOUR
 
+    def slowness(self, nodes: Iterable[Node]) -> dict[str, float]:
+        """Return, by model, how long a unit of cost takes in its cells beside those of others.
+
+        That is in seconds where speeds are known. A model of which none is known is taken to be
+        as slow as its weights are large; where their size is not known either, as the others are.
+        """
+        nodes_of: dict[str, list[Node]] = {}
+        for node in nodes:
+            nodes_of.setdefault(node.cell.model.name, []).append(node)
+        known = {}
+        for name, mine in nodes_of.items():
+            seconds = [self._speed(node).seconds(node) for node in mine]
+            if None not in seconds:
+                known[name] = sum(filter(None, seconds)) / sum(node.cost for node in mine)
+        sized = {name: self.checkpoints[name] for name in nodes_of if name in self.checkpoints}
+        per_byte = _mean(known[name] / sized[name] for name in known if name in sized)
+        found = {**{name: per_byte * size for name, size in sized.items()}, **known}
+        usual = _mean(found.values())
+        return {name: found.get(name, usual) for name in nodes_of}
+
     def without_speed(self, nodes: Iterable[Node]) -> list[str]:
         """Name the models for whose cells there is no estimate of hours."""
         return _names(node for node in nodes if self._speed(node).seconds(node) is None)
@@ -95,6 +116,12 @@ class Estimates:
 
 def _names(nodes: Iterable[Node]) -> list[str]:
     return list(dict.fromkeys(node.cell.model.name for node in nodes))
+
+
+def _mean(values: Iterable[float]) -> float:
+    """Return a mean; 1 of nothing."""
+    listed = list(values)
+    return fmean(listed) if listed else 1.0
 
 
 def make_estimates(grid: Grid, measured: Mapping[str, Speed]) -> Estimates:

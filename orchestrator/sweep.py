@@ -216,6 +216,7 @@ def drive(
         decide=try_once if terms.debug else decide,
     )
     driver.look_round = watcher.look_round
+    driver.priority = priority_of(grid, plan)
     compacting = Compacting(store, steering.check, driver.is_running)
     driver.on_done = compacting.done
     if grid.keep != "all":
@@ -224,6 +225,15 @@ def drive(
         driver.on_done = lambda cell_id: keeper.done(cell_id) or compacting.done(cell_id)
         driver.priority = order_of(plan)
     return driver.run()
+
+
+def priority_of(grid: Grid, plan: Plan) -> Mapping[str, float]:
+    """Return which cells go first: those that begin the longest chains, as far as is known."""
+    if len(grid.models) == 1:
+        return plan.priority
+    todo = [plan.nodes[cell_id] for cell_id in plan.todo]
+    slowness = read_estimates(grid, plan).slowness(todo)
+    return plan.priority_by(lambda node: node.cost * slowness.get(node.cell.model.name, 1.0))
 
 
 def canary_complaints(store: Store, grid: Grid, tell: Callable[[str], None]) -> tuple[str, ...]:

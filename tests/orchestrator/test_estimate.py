@@ -48,6 +48,47 @@ def nodes_of(plan: Plan, model: str, *labels: str) -> list[Node]:
 # ------------------------------------------------------------------------------ hours
 
 
+def two_models(monkeypatch: pytest.MonkeyPatch, **sizes: int) -> tuple[Grid, Plan]:
+    """A grid of two models whose checkpoints have these sizes, and its plan."""
+    monkeypatch.setattr("orchestrator.estimate.checkpoint_size", lambda m, _: sizes.get(m.name))
+    grid = make_grid(entry("ft"))
+    return grid, make_plan(grid, Committed())
+
+
+def test_the_cells_of_a_slow_model_go_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    grid, plan = two_models(monkeypatch)
+    speeds = {"m1": Speed(train=10.0, evaluate=30.0), "m2": Speed(train=1.0, evaluate=3.0)}
+    estimates = make_estimates(grid, speeds)
+    slowness = estimates.slowness(plan.nodes.values())
+    assert slowness["m2"] == pytest.approx(10 * slowness["m1"])
+    # In their own seconds, all of a model's cells together.
+    for name, speed in speeds.items():
+        mine = [node for node in plan.nodes.values() if node.cell.model.name == name]
+        total = sum(speed.seconds(node) or 0.0 for node in mine)
+        assert slowness[name] * sum(node.cost for node in mine) == pytest.approx(total)
+
+
+def test_without_speeds_models_are_as_slow_as_they_are_large(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    grid, plan = two_models(monkeypatch, m1=100, m2=400)
+    guessed = make_estimates(grid, {}).slowness(plan.nodes.values())
+    assert guessed["m2"] == pytest.approx(4 * guessed["m1"])
+    one = make_estimates(grid, {"m1": Speed(train=10.0, evaluate=30.0)})
+    scaled = one.slowness(plan.nodes.values())
+    assert scaled["m2"] == pytest.approx(4 * scaled["m1"])
+
+
+def test_models_of_which_nothing_is_known_are_as_slow_as_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    grid, plan = two_models(monkeypatch)
+    assert make_estimates(grid, {}).slowness(plan.nodes.values()) == {"m1": 1.0, "m2": 1.0}
+    one = make_estimates(grid, {"m1": Speed(train=10.0, evaluate=30.0)})
+    slowness = one.slowness(plan.nodes.values())
+    assert slowness["m2"] == slowness["m1"] != 1.0
+
+
 @pytest.mark.usefixtures("_dear_lwf")
 def test_hours_are_images_over_images_per_second() -> None:
     # Of a model: 60 images to evaluate per cell; sets of 20 and 30 images to train on twice.
