@@ -141,6 +141,11 @@ class Plan:
         return [cell_id for cell_id, node in self.nodes.items() if node.unpredicted]
 
     @property
+    def lacks_what_cannot_be_made(self) -> bool:
+        """Whether anything that is asked for is missing and will stay so."""
+        return bool(self.without_curve or self.without_predictions)
+
+    @property
     def n_edges(self) -> int:
         return sum(len(self.parents(cell_id)) for cell_id in self.nodes)
 

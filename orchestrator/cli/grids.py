@@ -175,7 +175,8 @@ def status(store: StoreUri, as_json: JsonOption = False) -> None:
         tell(f"rib: {store}/{name} is damaged; its rows count as missing")
     for name in opened.storage.names("damaged"):
         tell(f"rib: damaged/{name} was not whole and is set aside; what needs it makes it anew")
-    if damaged or (states["state"] != "done").any():
+    is_whole = (states["state"] == "done").all() and not plan_now.lacks_what_cannot_be_made
+    if damaged or not is_whole:
         raise typer.Exit(1)
 
 
@@ -227,7 +228,7 @@ def _run(grid: Grid, only: str | None, options: RunOptions, as_json: bool) -> No
                 tell=display.tell,
             )
     _report_run(result, options.mixed_data, as_json)
-    if not result.ok:
+    if not result.ok or result.plan.lacks_what_cannot_be_made:
         raise typer.Exit(1)
 
 
@@ -241,7 +242,8 @@ def _report_run(result: Result, mixed_data: bool, as_json: bool) -> None:
     if result.complaints:
         tell(f"stopped: nothing more is fine-tuned; see: rib status {result.grid.store}")
     elif result.ok and result.n_run == 0:
-        tell(f"nothing left to do: {result.grid.store} holds all of it")
+        all_ = "all that can be made" if result.plan.lacks_what_cannot_be_made else "all"
+        tell(f"nothing left to do: {result.grid.store} holds {all_} of it")
     elif result.ok:
         tell(f"{result.n_run} cells done; results in {result.grid.store}")
     else:
