@@ -23,7 +23,7 @@ downstream: [v2, a]
 methods: [ft, l2sp, ema]
 evaluate: [val, v2]
 resources: {{gpus: {gpus}, state_seconds: 0}}
-recipe: {{warmup_steps: 2, epochs: 8, batch_size: 32, precision: fp32}}
+recipe: {{warmup_steps: 2, epochs: 40, batch_size: 32, precision: fp32}}
 """
 TOKEN = "5ecre7" * 10 + "cafe"
 COUNTS = ["cell_id", "eval_dataset", "n_correct", "n_correct_unmasked", "n_total", "loss"]
@@ -149,6 +149,7 @@ def test_a_host_is_cut_off_and_another_joins(
         assert job.poll() is None, job.communicate()[0]
         (lost,) = [w for w in workers if w.environment["RIB_HOST"] == running_on(store)[0]]
         hosts.cut_off(lost)
+        lost.stop()  # as without power: nobody hears of it, and it writes nothing any more
         third = start_worker(hosts, "third")
         out = all_of(job)
         assert job.returncode == 0, out

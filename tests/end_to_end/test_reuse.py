@@ -15,8 +15,9 @@ def test_a_process_that_ran_many_cells_holds_what_it_held_after_few(
     assert len(usages) >= 60
     [mine] = warm(usages).values()  # all of them ran in one process
     first, last = mine[0], mine[-1]
-    assert last.threads <= first.threads
-    assert last.files <= first.files
+    # What each cell left open would be there some forty times; Ray's own come and go.
+    assert last.threads - first.threads < 8 < len(mine)
+    assert last.files - first.files < 8
     # A model of the suite has 1 MiB of weights, and each cell loads it several times.
     assert last.rss - first.rss < 32 * MIB
 
