@@ -6,10 +6,12 @@ as in timm, and normalisation is the same arithmetic wherever it is done.
 
 from __future__ import annotations
 
+import multiprocessing
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from multiprocessing.context import BaseContext
 from pathlib import Path
 from typing import Any
 
@@ -218,13 +220,11 @@ def load_in_parts(
     Raises:
         DataError: with every image of a part that does not decode.
     """
-    # Forked loader workers deadlock under Ray (ray-project/ray 13407, 52641).
-    context = "forkserver" if loader_workers else None
     loader: Iterable[torch.Tensor | DataError] = DataLoader(
         files,
         batch_sampler=(part.tolist() for part in parts),  # one at a time: C has 3.75 million
         num_workers=loader_workers,
-        multiprocessing_context=context,
+        multiprocessing_context=_fork_server() if loader_workers else None,
         worker_init_fn=joining(),
         collate_fn=_stack,
         # Of its own: else a model's dropout would depend on whether its images were in the cache.
@@ -234,6 +234,17 @@ def load_in_parts(
         if isinstance(images, DataError):
             raise images
         yield images
+
+
+def _fork_server() -> BaseContext:
+    """Return what starts loader processes: a server that has imported all that they need.
+
+    Forked from this process they deadlock under Ray (ray-project/ray 13407, 52641). Started by
+    themselves they would import PyTorch for seconds, for each split of each set.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    return context
 
 
 def _stack(images: Sequence[torch.Tensor | DataError]) -> torch.Tensor | DataError:
