@@ -29,15 +29,16 @@ docs: $(INSTALLED)
 	@echo site/index.html
 
 # A short version of every benchmark; docs/performance.md has the long ones.
-bench: $(INSTALLED) data/digits-rib
+bench: $(INSTALLED) | data/digits-rib
 	$(BIN)/python -m benchmarks.overhead --cells 100,1000 --tune 20 --snakemake 300 --repeat 1
 	$(BIN)/python -m benchmarks.planning --cells 10000 --repeat 1
 	$(BIN)/python -m benchmarks.store --cells 5000 --repeat 1
 	$(BIN)/python -m benchmarks.makespan
 	$(BIN)/python -m benchmarks.throughput --images 128 --repeat 1
+	$(BIN)/python -m benchmarks.reuse --cells 100
 	$(BIN)/python -m benchmarks.naive --models resnet_digits --downstream v2
 
-data/digits-rib: $(INSTALLED)
+data/digits-rib: | $(INSTALLED)
 	$(BIN)/rib data make digits-rib --root $@
 
 chaos: $(INSTALLED)

@@ -3,8 +3,8 @@
 The driver runs the real plan of a grid, with its edges and its order, on an executor whose clock
 is a number: a cell ends when its images have gone by at the speed of its model. Nothing can be
 quicker than max(all work / GPUs, the longest chain of cells that start from each other). `rib run`
-takes the longest chains first, in seconds where it knows speeds, by the size of weights where it
-does not. Beside that: by images alone; and what a script would do, the grid's order or any order.
+takes the longest chains first, in seconds where it is given speeds, by the size of weights where it
+is not. Beside that: by images alone; and what a script would do, the grid's order or any order.
 
     python -m benchmarks.makespan [--grid grids/paper.yaml] [--gpus 8,64,256,1000]
 """
@@ -27,6 +27,7 @@ from orchestrator.driver import Driver
 from orchestrator.estimate import make_estimates
 from orchestrator.executor import Job, Outcome
 from orchestrator.grid import Grid, load_grid
+from orchestrator.keep import order_of
 from orchestrator.plan import Node, Plan, make_plan
 from workers.cell import Cell
 from workers.store import Committed, Store
@@ -114,10 +115,6 @@ def makespan(
     return executor.now
 
 
-def in_order(plan: Plan) -> dict[str, float]:
-    return {cell_id: -float(place) for place, cell_id in enumerate(plan.nodes)}
-
-
 def in_any_order(plan: Plan) -> dict[str, float]:
     draw = random.Random(0)
     return {cell_id: draw.random() for cell_id in plan.nodes}
@@ -127,10 +124,10 @@ def orders(grid: Grid, plan: Plan) -> dict[str, Mapping[str, float]]:
     """Return the priorities that are compared, by name."""
     slowness = make_estimates(grid, {}).slowness(plan.nodes.values())
     return {
-        "rib run, speeds known": plan.priority_by(seconds_of),
-        "rib run, first time": plan.priority_by(lambda n: n.cost * slowness[n.cell.model.name]),
+        "rib run, speeds given": plan.priority_by(seconds_of),
+        "rib run, else": plan.priority_by(lambda n: n.cost * slowness[n.cell.model.name]),
         "by images alone": plan.priority,
-        "the grid's order": in_order(plan),
+        "the grid's order": order_of(plan),
         "any order": in_any_order(plan),
     }
 

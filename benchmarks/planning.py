@@ -11,11 +11,9 @@ from __future__ import annotations
 
 import argparse
 import resource
-import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -24,7 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.machine import machine
-from benchmarks.store import Unflushed
+from benchmarks.store import Unflushed, median_s
 from orchestrator.grid import load_grid
 from orchestrator.plan import make_plan
 from workers.attempts import begun_row, ended_row
@@ -76,15 +74,6 @@ def fill(store: Store, cells: Sequence[Cell]) -> None:
         store.seal(cell.cell_id, ["val"])
         attempt = begun_row(Job(cell, ("val",)), site)
         store.commit_attempt(ended_row(attempt, Outcome(rows=1, seconds=1.0)))
-
-
-def median_s(work: Callable[[], object], repeat: int) -> float:
-    took = []
-    for _ in range(repeat):
-        start = time.perf_counter()
-        work()
-        took.append(time.perf_counter() - start)
-    return statistics.median(took)
 
 
 def resume(path: Path, n_left: int) -> None:

@@ -19,7 +19,6 @@ READERS = 4
 """Files that are looked at together: each is in memory whole."""
 
 _SPLIT = ["corruption", "severity"]
-_ORDER = ["top", "top_masked"]
 
 Fault = tuple[str, str, str]
 """Kind, file and message, as `orchestrator.verify` has them."""

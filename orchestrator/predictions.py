@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -58,12 +58,23 @@ def lists(table: pa.Table, column: str) -> NDArray[np.int16] | None:
 
 def is_target(table: pa.Table, classes: NDArray[np.int16]) -> NDArray[np.bool_]:
     """Say of each image whether a class is one of those that are right: [N]."""
+    return any_target(table, lambda targets, images: targets == classes[images])
+
+
+def any_target(
+    table: pa.Table, is_meant: Callable[[NDArray[np.int16], NDArray[np.int64]], NDArray[np.bool_]]
+) -> NDArray[np.bool_]:
+    """Say of each image whether one of the classes that are right is meant: [N].
+
+    Args:
+        table: with the column `targets`.
+        is_meant: says it of every right class of every image, given these [M] and the images' rows.
+    """
     targets = table["targets"].combine_chunks()
-    parents = targets.value_parent_indices().to_numpy()
-    hits = targets.flatten().to_numpy() == classes[parents]
-    right = np.zeros(len(targets), dtype=np.bool_)
-    right[parents[hits]] = True
-    return right
+    images = targets.value_parent_indices().to_numpy()
+    found = np.zeros(len(targets), dtype=np.bool_)
+    found[images[is_meant(targets.flatten().to_numpy(), images)]] = True
+    return found
 
 
 def target_classes(table: pa.Table) -> NDArray[np.int64]:

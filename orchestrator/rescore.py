@@ -14,8 +14,8 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from orchestrator.masks import ALL, OWN, Mask
-from orchestrator.predictions import IMAGE, is_target, lists, target_classes
+from orchestrator.masks import ALL, Mask
+from orchestrator.predictions import IMAGE, any_target, is_target, lists, target_classes
 from workers.predictions import declared_masks
 from workers.suites import Suite
 
@@ -95,7 +95,7 @@ def rescore(table: pa.Table, mask: Mask, suite: Suite) -> Rescored:
         )
     wanted = np.zeros(len(suite.space), dtype=np.bool_)
     wanted[list(mask.classes)] = True
-    is_scored = _has_target_in(table, wanted)
+    is_scored = any_target(table, lambda targets, _: wanted[targets])
     top1, is_known = np.zeros(table.num_rows, dtype=np.int16), np.zeros(table.num_rows, np.bool_)
     for ranked in _rankings(table, mask, suite):
         is_in = wanted[ranked]
@@ -121,13 +121,6 @@ def _rankings(table: pa.Table, mask: Mask, suite: Suite) -> Iterator[NDArray[np.
         for place, declared in enumerate(declared_masks(suite).values()):
             if classes.issubset(declared):
                 yield within[:, place : place + 1]
-
-
-def _has_target_in(table: pa.Table, wanted: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    targets = table["targets"].combine_chunks()
-    found = np.zeros(len(targets), dtype=np.bool_)
-    found[targets.value_parent_indices().to_numpy()[wanted[targets.flatten().to_numpy()]]] = True
-    return found
 
 
 def per_split(table: pa.Table, scored: Rescored) -> pd.DataFrame:
@@ -206,21 +199,3 @@ def calibration_error(
     found = calibration(confidence, correct, bins)
     gap = (found["accuracy"] - found["confidence"]).abs()
     return float((found["n"] * gap).sum() / found["n"].sum())
-
-
-__all__ = [
-    "ALL",
-    "BINS",
-    "NEEDED",
-    "OWN",
-    "Agreement",
-    "Mask",
-    "Rescored",
-    "UnansweredError",
-    "agreement",
-    "calibration",
-    "calibration_error",
-    "per_class",
-    "per_split",
-    "rescore",
-]

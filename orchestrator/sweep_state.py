@@ -25,7 +25,10 @@ from workers.store import Store
 STATES = ("done", "running", "queued", "waiting", "failed", "diverged", "blocked")
 
 LOOK_S = 2.0
-"""How far apart two looks at the store are, in seconds."""
+"""How far apart two looks at the store are, in seconds, or more:"""
+
+WORK_PER_LOOK = 20
+"""So many times what the last look took. Reading rows of an object store may take a second."""
 
 ROWS_A_LOOK = 16
 
@@ -85,7 +88,7 @@ class SweepState:
         self._moved: dict[str, float] = {}
         """When something of a lane last began, ended or joined an empty lane."""
         self._told: dict[str, float] = {}
-        self._looked_at = 0.0
+        self._next_look = 0.0
 
     @property
     def total(self) -> int:
@@ -144,9 +147,8 @@ class SweepState:
     def look_round(self) -> bool:
         """Find out what runs by now, unless that was done not long ago; return whether it was."""
         now = time.monotonic()
-        if now - self._looked_at < LOOK_S:
+        if now < self._next_look:
             return False
-        self._looked_at = now
         queued = [flight for flight in self.in_flight.values() if flight.place is None]
         with suppress(StorageError):  # the driver sees to that
             for flight in sorted(queued, key=lambda one: one.looked_at)[:ROWS_A_LOOK]:
@@ -155,6 +157,8 @@ class SweepState:
                 if row is not None:
                     flight.place = Place(row["host"], row["pid"], row["gpu"] or "")
                     flight.since = self._moved[flight.lane] = now
+        end = time.monotonic()
+        self._next_look = now + max(LOOK_S, WORK_PER_LOOK * (end - now))
         return True
 
     def pending(self) -> Iterator[Pending]:

@@ -89,16 +89,13 @@ class PixelCache:
 
     def _make_room(self, n_bytes: int) -> bool:
         """Say whether so many bytes fit, once files that nobody uses any more have gone."""
-        files = sorted(self.folder.glob(f"*{SUFFIX}"), key=lambda path: path.stat().st_mtime)
-        sizes = {path: path.stat() for path in files}
-        for path in files:
-            if self._fits(n_bytes, sizes.values()):
-                return True
-            if time.time() - sizes[path].st_mtime < IDLE_S:
-                return False
+        found = {path: path.stat() for path in self.folder.glob(f"*{SUFFIX}")}
+        for path in sorted(found, key=lambda path: found[path].st_mtime):
+            if self._fits(n_bytes, found.values()) or not _is_idle(found[path]):
+                break
             path.unlink()
-            del sizes[path]
-        return self._fits(n_bytes, sizes.values())
+            del found[path]
+        return self._fits(n_bytes, found.values())
 
     def _fits(self, n_bytes: int, others: Collection[os.stat_result]) -> bool:
         """Whether they fit beside the other files, once those are full, too."""
@@ -159,6 +156,10 @@ class Slots:
                 os.pwrite(file.fileno(), slot, place * self.n_bytes)
         except OSError as error:
             _complain(self.path.parent, str(error))
+
+
+def _is_idle(file: os.stat_result) -> bool:
+    return time.time() - file.st_mtime >= IDLE_S
 
 
 def _stamp(image: Path) -> Stamp:

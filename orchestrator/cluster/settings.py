@@ -8,7 +8,7 @@ SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",  # nothing is sent home
     "RAY_DEDUP_LOGS": "0",  # it would merge "epoch 1" and "epoch 2"
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    # A machine that is cut off closes no connection: without pings its cells are lost after 7 min.
+    # A machine that is cut off closes no connection: Ray's own pings come after 5 minutes.
     "RAY_grpc_client_keepalive_time_ms": "10000",
     "RAY_grpc_client_keepalive_timeout_ms": "20000",
 }

@@ -19,6 +19,7 @@ from orchestrator.estimate import (
 from orchestrator.grid import Grid, load_grid
 from orchestrator.grid_file import Resources, Throughput
 from orchestrator.plan import Node, Plan, make_plan
+from orchestrator.sweep import priority_of
 from tests.imagenet_archives import PUBLISHED_COUNTS
 from tests.orchestrator.rib import rib
 from tests.orchestrator.test_cli import HEAVY, imported_by
@@ -66,6 +67,16 @@ def test_the_cells_of_a_slow_model_go_first(monkeypatch: pytest.MonkeyPatch) -> 
         mine = [node for node in plan.nodes.values() if node.cell.model.name == name]
         total = sum(speed.seconds(node) or 0.0 for node in mine)
         assert slowness[name] * sum(node.cost for node in mine) == pytest.approx(total)
+
+
+def test_a_run_starts_with_the_slow_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain, plan = two_models(monkeypatch)
+    for slow, quick in (("m1", "m2"), ("m2", "m1")):
+        speeds = {slow: Throughput(train=1, evaluate=3), quick: Throughput(train=10, evaluate=30)}
+        priority = priority_of(replace(plain, throughput=speeds), plan)
+        (first, *_, last) = sorted(priority, key=lambda cell_id: -priority[cell_id])
+        assert plan.nodes[first].cell.model.name == slow
+        assert plan.nodes[last].cell.model.name == quick
 
 
 def test_without_speeds_models_are_as_slow_as_they_are_large(
