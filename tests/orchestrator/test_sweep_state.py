@@ -103,6 +103,27 @@ def test_a_cell_is_queued_until_its_worker_says_that_it_runs(store: Store, clock
     assert states(state) == {"done": 1, "diverged": 1, "blocked": 1}
 
 
+def test_a_slow_store_is_looked_at_for_a_twentieth_of_the_time(
+    store: Store, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    took_s, reads = 0.5, []
+
+    def slow(cell_id: str, attempt: int) -> None:
+        clock.now += took_s
+        reads.append((cell_id, attempt))
+
+    monkeypatch.setattr(store, "read_attempt", slow)
+    state = SweepState(plan_of(A, B), Scripted(store), store)
+    state.see(event("submitted", A))
+    state.see(event("submitted", B))
+    started = clock.now
+    while clock.now < started + 600:
+        if not state.look_round():
+            clock.now += 0.1
+    assert len(reads) > 2
+    assert len(reads) * took_s <= (clock.now - started) / 20 + 2 * took_s  # and one look more
+
+
 def test_a_cell_that_is_tried_again_waits(store: Store, clock: Clock) -> None:
     state = SweepState(plan_of(A), Scripted(store), store)
     state.see(event("submitted", A))
