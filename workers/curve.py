@@ -32,6 +32,13 @@ class Curve:
     seed: int = 0
     """Decides which images these are."""
 
+    @property
+    def images(self) -> str:
+        """Say which images of a set they are."""
+        if self.fraction == 1:
+            return "all images"
+        return f"{self.fraction:g} of each class's images"
+
     def epochs(self, last: int) -> tuple[int, ...]:
         """Return the epochs after which there is an evaluation; 0 is before training.
 

@@ -79,9 +79,7 @@ def _caption(data: ReportData, model: str) -> str:
     assert data.run.curve is not None
     curve, sets = data.run.curve, data.results.sets
     ood = [name for name in sets.ood if name in curve.sets]
-    part = "all images"
-    if curve.fraction < 1:
-        part = f"{curve.fraction:g} of each class's images (seed {curve.seed})"
+    part = curve.images if curve.fraction == 1 else f"{curve.images} (seed {curve.seed})"
     return (
         f"Accuracy of {shown(model)} in percent after each epoch of fine-tuning, epoch 0 before "
         f"it: on the downstream set, a row for each, on {shown(sets.id)}, and the mean over the "

@@ -136,11 +136,10 @@ class Context:
         curve = None if self.data.run is None else self.data.run.curve
         if curve is None:
             return ""
-        part = "all images" if curve.fraction == 1 else f"{curve.fraction:g} of each class's images"
         named = ", ".join(name for name in self.sets.names if name in curve.sets)
         return (
-            f"Accuracies after each epoch, epoch 0 before training, are of {part} of {named}; no "
-            "value of theirs is part of RI."
+            "Accuracies after each epoch, epoch 0 before training, are of "
+            f"{curve.images} of {named}; no value of theirs is part of RI."
         )
 
     # ------------------------------------------------------------------ the leaderboard
