@@ -30,6 +30,8 @@ CELL = ["model", "method", "seed", "downstream"]
 KEY = [*CELL, "eval_dataset"]
 ACCURACY_COLUMNS = [*KEY, "accuracy"]
 IMAGES = "images"
+TEXTS = ["model", "method", "downstream", "eval_dataset"]
+"""Of KEY, the columns that repeat few texts many times."""
 
 Splits = Mapping[str, Sequence[tuple[str | None, int | None]]]
 """The (corruption, severity) pairs that each set must have; [(None, None)] for a plain set."""
@@ -60,8 +62,9 @@ def accuracies_from_rows(
             weights of a model.
 
     Returns:
-        Accuracies in percent and images, sorted by key. Splits show the same images, so the images
-        of a set with corruptions are those of its smallest split.
+        Accuracies in percent and images, sorted by key, texts as categories (`with_texts` makes
+        strings of them). Splits show the same images, so the images of a set with corruptions are
+        those of its smallest split.
 
     Raises:
         UserError: rows are mixed and `mixed_data` does not allow it (see `orchestrator.mixtures`).
@@ -113,13 +116,27 @@ def _means(
     n_found = np.diff(np.append(starts, len(key)))
     is_whole = n_found == table["n_splits"].to_numpy()[split[starts]]
     images = np.minimum.reduceat(total, starts) if len(starts) else total
-    reduced: pd.DataFrame = rows.iloc[starts][KEY].astype(
-        dict.fromkeys(KEY, "str") | {"seed": "int64"}
-    )
-    reduced["accuracy"] = accuracy
-    reduced[IMAGES] = images.astype("int64")
-    whole: pd.DataFrame = reduced[is_whole]
-    return whole.reset_index(drop=True)
+    whole = rows.iloc[starts[is_whole]]
+    texts = {name: _as_categories(whole[name]) for name in TEXTS}
+    numbers = {
+        "seed": whole["seed"].to_numpy(dtype=np.int64),
+        "accuracy": accuracy[is_whole],
+        IMAGES: images[is_whole].astype(np.int64),
+    }
+    return pd.DataFrame(texts | numbers)[[*ACCURACY_COLUMNS, IMAGES]]
+
+
+def _as_categories(texts: pd.Series) -> pd.Categorical:
+    """Make categories of texts, in the order of their names: sorting by them sorts by name."""
+    if not isinstance(texts.dtype, pd.CategoricalDtype):
+        return pd.Categorical(texts)
+    categories = pd.Categorical(texts).remove_unused_categories()
+    return categories.reorder_categories(sorted(categories.categories))
+
+
+def with_texts(accuracies: pd.DataFrame) -> pd.DataFrame:
+    """Return a frame of accuracies with plain strings for its categories."""
+    return accuracies.astype(dict.fromkeys(TEXTS, "str"))
 
 
 def _counts(
@@ -156,7 +173,7 @@ def _check_unique(rows: pd.DataFrame, cell: NDArray[np.int64], is_new: NDArray[n
             unique_rows(
                 rows.iloc[[at - 1, at]].astype({column: "Int64"}), [*CELL, *_SPLIT], _COUNTS
             )
-    ids = _codes(rows, ["cell_id"])
+    ids = rows["cell_id"].astype("category").cat.codes.to_numpy()
     differ = (ids[1:] != ids[:-1]) & (cell[1:] == cell[:-1])
     if differ.any():
         at = np.flatnonzero(differ)[0]

@@ -14,7 +14,14 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from orchestrator import results
-from orchestrator.accuracies import CELL, IMAGES, KEY, Splits, accuracies_from_rows
+from orchestrator.accuracies import (
+    CELL,
+    IMAGES,
+    KEY,
+    Splits,
+    accuracies_from_rows,
+    with_texts,
+)
 from orchestrator.grid import Grid
 from orchestrator.mixtures import mixtures
 from orchestrator.plan import expand
@@ -90,7 +97,7 @@ def curves_of(
     parts = []
     for _, some in epochs.groupby(["epoch", *PART]):
         means = accuracies_from_rows(some.assign(epoch=np.nan), splits, scoring, mixed_data=True)
-        parts.append(means.assign(**some[["epoch", *PART]].iloc[0]))
+        parts.append(with_texts(means).assign(**some[["epoch", *PART]].iloc[0]))
     if not parts:
         return pd.DataFrame(columns=COLUMNS)
     found = pd.concat(parts).astype({"epoch": "int64", "subset_seed": "int64"})

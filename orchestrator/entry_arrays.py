@@ -81,8 +81,8 @@ def fine_tuned(
         (entries, n, 1 + n) percents, and images.
     """
     rows = accuracies[(accuracies["method"] != BASELINE) & accuracies["downstream"].notna()]
-    entry = _position(rows, entries, ENTRY)
-    downstream = pd.Index(sets.ood).get_indexer(pd.Index(rows["downstream"]))
+    entry = _position(rows, entries)
+    downstream = _places(rows["downstream"], pd.Index(sets.ood))
     n = len(sets.ood)
     place = np.where((entry >= 0) & (downstream >= 0), entry * n + downstream, -1)
     percents, images = _spread_out(rows, place, len(entries) * n, sets, [*ENTRY, "downstream"])
@@ -94,16 +94,35 @@ def baselines(accuracies: pd.DataFrame, sets: SetNames, models: pd.Index) -> tup
     """Arrange what each model reaches as it came: (models, 1 + n) percents, and images."""
     rows = accuracies[(accuracies["method"] == BASELINE) & accuracies["downstream"].isna()]
     names = models.unique()
-    place = names.get_indexer(pd.Index(rows["model"]))
+    place = _places(rows["model"], names)
     percents, images = _spread_out(rows, place, len(names), sets, ["model"])
     at = names.get_indexer(models)
     return percents[at], images[at]
 
 
-def _position(rows: pd.DataFrame, entries: pd.DataFrame, key: list[str]) -> NDArray[np.int64]:
+def _position(rows: pd.DataFrame, entries: pd.DataFrame) -> NDArray[np.int64]:
     """Return which of the entries each row is of; -1 for none."""
-    known = pd.MultiIndex.from_frame(entries[key])
-    return np.asarray(known.get_indexer(pd.MultiIndex.from_frame(rows[key])), dtype=np.int64)
+    known = [pd.Index(entries[name]).unique() for name in ENTRY]
+    sizes = [len(names) for names in known]
+    where = np.full(np.prod(sizes, dtype=int), -1)
+    columns = zip(ENTRY, known, strict=True)
+    places = [
+        (_places(rows[name], names), _places(entries[name], names)) for name, names in columns
+    ]
+    of_row, of_entry = zip(*places, strict=True)
+    where[np.ravel_multi_index(of_entry, sizes)] = np.arange(len(entries))
+    is_known = np.minimum.reduce(of_row) >= 0
+    found = np.full(len(rows), -1)
+    found[is_known] = where[np.ravel_multi_index([of[is_known] for of in of_row], sizes)]
+    return found
+
+
+def _places(values: pd.Series, names: pd.Index) -> NDArray[np.int64]:
+    """Return the place of each value among some distinct names; -1 where it is none of them."""
+    if isinstance(values.dtype, pd.CategoricalDtype):
+        of_category = np.append(names.get_indexer(values.cat.categories), -1)  # null has code -1
+        return np.asarray(of_category[values.cat.codes], dtype=np.int64)
+    return np.asarray(names.get_indexer(pd.Index(values)), dtype=np.int64)
 
 
 def _spread_out(
@@ -114,7 +133,7 @@ def _spread_out(
     Raises:
         ConflictingRows: two rows of one `key` and evaluation set differ.
     """
-    columns = pd.Index(sets.names).get_indexer(pd.Index(rows["eval_dataset"]))
+    columns = _places(rows["eval_dataset"], pd.Index(sets.names))
     values = rows["accuracy"].to_numpy(dtype=np.float64)
     wanted = (place >= 0) & (columns >= 0) & ~np.isnan(values)
     at = (place * len(sets.names) + columns)[wanted]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 from orchestrator.grid import Grid, MethodEntry
 from workers.cell import BASELINE, Cell, Model
@@ -21,7 +21,7 @@ class _OfModel:
     def __init__(self, grid: Grid, model: Model) -> None:
         self._grid, self._model = grid, model
         self._made: dict[tuple[str, str, int], Cell] = {}
-        self._dumped: dict[tuple[str, str], tuple[Mapping[str, Any], Mapping[str, Any] | None]] = {}
+        self._settled: dict[tuple[str, str], tuple[Callable[..., Cell], Sequence[str]]] = {}
         self._baseline = Cell(
             suite=grid.suite.name,
             suite_version=grid.suite.version,
@@ -43,28 +43,17 @@ class _OfModel:
 
     def _cell(self, downstream: str, entry: MethodEntry, seed: int) -> Cell:
         key = (downstream, entry.label, seed)
-        if key not in self._made:
-            grid, trains = self._grid, entry.kind.trains
-            hyperparameters, recipe = self._settings(downstream, entry)
-            self._made[key] = Cell(
-                suite=grid.suite.name,
-                suite_version=grid.suite.version,
-                model=self._model,
-                method=entry.kind.name,
-                method_version=entry.kind.version,
-                label=entry.label,
-                downstream=downstream,
-                hyperparameters=hyperparameters,
-                recipe=recipe,
-                seed=seed,
-                parents=tuple(self._parents(downstream, entry, seed)),
-                skip_undecodable=trains and downstream in grid.skip_undecodable,
-                accept_images=grid.accept_images.get(downstream) if trains else None,
-            )
-        return self._made[key]
+        cell = self._made.get(key)
+        if cell is None:
+            make, starts = self._settings(downstream, entry)
+            parents = tuple(self._parents(downstream, entry, seed, starts)) if starts else ()
+            cell = self._made[key] = make(seed=seed, parents=parents)
+        return cell
 
-    def _parents(self, downstream: str, entry: MethodEntry, seed: int) -> Iterator[Cell]:
-        for start in entry.kind.starts_from(entry.config):
+    def _parents(
+        self, downstream: str, entry: MethodEntry, seed: int, starts: Sequence[str]
+    ) -> Iterator[Cell]:
+        for start in starts:
             if start == BASELINE:
                 yield self._baseline
                 continue
@@ -73,11 +62,28 @@ class _OfModel:
 
     def _settings(
         self, downstream: str, entry: MethodEntry
-    ) -> tuple[Mapping[str, Any], Mapping[str, Any] | None]:
-        """Return the hyper-parameters and the recipe of a method's cells on a set, seeds alike."""
+    ) -> tuple[Callable[..., Cell], Sequence[str]]:
+        """Return what makes a method's cells on a set, given seed and parents, and what these are.
+
+        The cells of all seeds share their hyper-parameters and their recipe.
+        """
         key = (downstream, entry.label)
-        if key not in self._dumped:
-            config, recipe = self._grid.settings(self._model.name, downstream, entry)
-            trained = recipe.model_dump(mode="json") if entry.kind.trains else None
-            self._dumped[key] = (config.model_dump(mode="json"), trained)
-        return self._dumped[key]
+        if key not in self._settled:
+            grid, trains = self._grid, entry.kind.trains
+            config, recipe = grid.settings(self._model.name, downstream, entry)
+            make = partial(
+                Cell,
+                suite=grid.suite.name,
+                suite_version=grid.suite.version,
+                model=self._model,
+                method=entry.kind.name,
+                method_version=entry.kind.version,
+                label=entry.label,
+                downstream=downstream,
+                hyperparameters=config.model_dump(mode="json"),
+                recipe=recipe.model_dump(mode="json") if trains else None,
+                skip_undecodable=trains and downstream in grid.skip_undecodable,
+                accept_images=grid.accept_images.get(downstream) if trains else None,
+            )
+            self._settled[key] = (make, tuple(entry.kind.starts_from(entry.config)))
+        return self._settled[key]

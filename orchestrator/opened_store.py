@@ -9,6 +9,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from orchestrator.accuracies import with_texts
 from orchestrator.results import Results, results_of, stored_grid
 from workers import store as stores
 from workers.errors import Problem, UserError, nearest
@@ -94,7 +95,7 @@ class OpenedStore:
         A corrupted set counts as the mean over its severities, then over its corruptions. A set
         that lacks a split has no row.
         """
-        return self.results.accuracies
+        return with_texts(self.results.accuracies)
 
     @property
     def leaderboard(self) -> pd.DataFrame:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from orchestrator import canary
@@ -209,7 +210,9 @@ def _final_rows(store: Store) -> pd.DataFrame:
     if scan.damaged:
         hint = "run the grid again: its rows are then made anew"
         raise UserError([Problem(name, "this file is damaged", hint) for name in scan.damaged])
-    table = scan.table.filter(scan.table["epoch"].is_null())
+    table, epochs = scan.table, scan.table["epoch"]
+    if epochs.null_count < len(epochs):
+        table = table.filter(epochs.is_null())
     rows: pd.DataFrame = table.unify_dictionaries().to_pandas()
     return rows
 
@@ -235,13 +238,14 @@ def _verdicts(rows: pd.DataFrame, grid: Grid) -> tuple[canary.Verdict, ...]:
 
 def labelled(rows: pd.DataFrame, cells: Mapping[str, Cell]) -> pd.DataFrame:
     """Keep the rows of a grid's own cells, under the names that it gives them now."""
-    kept = rows[rows["cell_id"].isin(list(cells))].copy()
-    ids = kept["cell_id"].astype("category").cat.remove_unused_categories()
-    found = [cells[cell_id] for cell_id in ids.cat.categories]
+    ids = rows["cell_id"].astype("category")
+    found = [cells.get(cell_id) for cell_id in ids.cat.categories]
     codes = ids.cat.codes.to_numpy()
-    kept["model"] = pd.Categorical([cell.model.name for cell in found]).take(codes)
-    kept["method"] = pd.Categorical([cell.label for cell in found]).take(codes)
-    return kept
+    is_known = np.array([*(cell is not None for cell in found), False])[codes]  # null is -1
+    kept, codes = (rows, codes) if is_known.all() else (rows[is_known], codes[is_known])
+    models = pd.Categorical([cell and cell.model.name for cell in found])
+    methods = pd.Categorical([cell and cell.label for cell in found])
+    return kept.assign(model=models.take(codes), method=methods.take(codes))
 
 
 def entries(cells: Mapping[str, Cell]) -> pd.DataFrame:

@@ -9,7 +9,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import Any
 
 BASELINE = "pretrained"
@@ -40,34 +40,34 @@ def digest_of_json(text: str, length: int = 16) -> str:
 _quoted = json.encoder.encode_basestring_ascii
 
 
-class _Shared:
-    """A value that many cells have, as a key of what was computed from it: equal only to itself."""
-
-    __slots__ = ("value",)
-
-    def __init__(self, value: Any) -> None:
-        self.value = value
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Shared) and self.value is other.value
-
-    def __hash__(self) -> int:
-        return id(self.value)
-
-
-@lru_cache(maxsize=4096)
-def _json_of_shared(shared: _Shared) -> str:
-    value = shared.value
-    return canonical_json(value.identity() if isinstance(value, Model) else dict(value))
-
-
-def _shared_json(value: Model | Mapping[str, Any] | None) -> str:
-    """Return the canonical JSON of a part of an identity, computed once for all that share it.
+class _SharedJson:
+    """The canonical JSON of parts of identities, computed once for all cells that share a part.
 
     The seeds of a method have one recipe, one model and one set of hyper-parameters between them,
-    and none of these changes: serialising them anew would be most of the work of planning.
+    and none of these changes: serialising them anew would be most of the work of planning. A part
+    is known by which object it is, and is kept, so that no other can take its place in memory.
     """
-    return "null" if value is None else _json_of_shared(_Shared(value))
+
+    LIMIT = 4096
+
+    def __init__(self) -> None:
+        self._known: dict[int, tuple[object, str]] = {}
+
+    def __call__(self, part: Model | Mapping[str, Any] | None) -> str:
+        if part is None:
+            return "null"
+        known = self._known.get(id(part))
+        return known[1] if known else self._learn(part)
+
+    def _learn(self, part: Model | Mapping[str, Any]) -> str:
+        text = canonical_json(part.identity() if isinstance(part, Model) else dict(part))
+        if len(self._known) >= self.LIMIT:
+            self._known = {}
+        self._known[id(part)] = (part, text)
+        return text
+
+
+_shared_json = _SharedJson()
 
 
 @dataclass(frozen=True)
@@ -162,22 +162,19 @@ class Cell:
 
     @cached_property
     def cell_id(self) -> str:
-        """The digest of `identity`: its JSON is put together from parts that cells share."""
-        parts = {
-            "suite": _quoted(self.suite),
-            "suite_version": _quoted(self.suite_version),
-            "model": _shared_json(self.model),
-            "downstream": "null" if self.downstream is None else _quoted(self.downstream),
-            "method": _quoted(self.method),
-            "method_version": str(self.method_version),
-            "hyperparameters": _shared_json(self.hyperparameters),
-            "recipe": _shared_json(self.recipe),
-            "seed": str(self.seed),
-            "parents": f"[{','.join(_quoted(parent.cell_id) for parent in self.parents)}]",
-        }
-        parts |= {key: canonical_json(value) for key, value in self.data_choices.items()}
-        text = ",".join([f'"{key}":{parts[key]}' for key in sorted(parts)])
-        return digest_of_json(f"{{{text}}}")
+        """The digest of `identity`, whose JSON is put together from parts that cells share."""
+        accepted = "" if self.accept_images is None else f'"accept_images":{self.accept_images},'
+        downstream = "null" if self.downstream is None else _quoted(self.downstream)
+        parents = ",".join([_quoted(parent.cell_id) for parent in self.parents])
+        skipping = '"skip_undecodable":true,' if self.skip_undecodable else ""
+        return digest_of_json(
+            f'{{{accepted}"downstream":{downstream}'
+            f',"hyperparameters":{_shared_json(self.hyperparameters)}'
+            f',"method":{_quoted(self.method)},"method_version":{self.method_version}'
+            f',"model":{_shared_json(self.model)},"parents":[{parents}]'
+            f',"recipe":{_shared_json(self.recipe)},"seed":{self.seed}'
+            f',{skipping}"suite":{_quoted(self.suite)},"suite_version":{_quoted(self.suite_version)}}}'
+        )
 
     @property
     def is_baseline(self) -> bool:

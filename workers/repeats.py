@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from workers.schemas import KEYS
 
@@ -57,13 +58,42 @@ def distinct(rows: pa.Table, table: str) -> pa.Table:
         rows: of a table, with what is `needed`. Nulls in keys are equal.
         table: its name.
     """
-    if rows.num_rows < 2 or _firsts(rows, KEYS[table]).num_rows == rows.num_rows:
+    if _are_distinct(rows, KEYS[table]):
         return rows
     if table in REPLACED:
         rows = rows.take(pc.sort_indices(rows, [("finished_at", "descending")]))
         replaced = _others(rows, REPLACED[table], ["finished_at"])
         rows = rows.take(np.setdiff1d(np.arange(rows.num_rows), replaced))
     return rows.take(_firsts(rows, KEYS[table])[f"{_ROW}_min"].sort())
+
+
+def _are_distinct(rows: pa.Table, names: Sequence[str]) -> bool:
+    """Tell whether no two rows agree in some columns.
+
+    Nearly always so, and told in a fraction of the time that grouping by texts takes: each row is
+    one number, made from those of its values.
+    """
+    together, size = np.zeros(rows.num_rows, dtype=np.int64), 1
+    for name in names:
+        codes, n_values = _codes(rows[name])
+        if size * n_values > np.iinfo(np.int64).max:
+            distinct, together = np.unique(together, return_inverse=True)
+            size = len(distinct)
+        together, size = together * n_values + codes, size * n_values
+    together.sort()
+    return bool((together[1:] != together[:-1]).all())
+
+
+def _codes(column: pa.ChunkedArray) -> tuple[NDArray[np.int64], int]:
+    """Return a number for the value of each row, 0 for null, and how many numbers there are."""
+    if column.null_count == len(column):
+        return np.zeros(len(column), dtype=np.int64), 1
+    encoded = column.unify_dictionaries() if pa.types.is_dictionary(column.type) else column
+    array = encoded.combine_chunks()
+    if not pa.types.is_dictionary(array.type):
+        array = array.dictionary_encode()
+    codes = pc.fill_null(array.indices.cast(pa.int64()), -1).to_numpy(zero_copy_only=False)
+    return codes + 1, len(array.dictionary) + 1
 
 
 def contradicting(rows: pa.Table, table: str) -> list[int]:

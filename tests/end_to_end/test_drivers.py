@@ -134,7 +134,7 @@ def test_ctrl_c_stops_after_the_epoch_and_the_store_goes_on_from_there(
     assert code == 1
     assert "nobody drives it now" in status
 
-    code, text = said("resume", stopped, "--cpus", 2)
+    code, text = said("resume", stopped, "--executor", "inline")
     assert code == 0, text
     pd.testing.assert_frame_equal(counts(stopped), counts(undisturbed))
     epochs = pd.read_parquet(stopped / "history").groupby("cell_id")["epoch"].max()
@@ -212,9 +212,8 @@ def test_a_second_driver_is_refused_and_takes_over_when_it_says_so(
     assert "driven by" in text
     assert first.poll() is None
 
-    second = start(
-        "run", grid_of(tmp_path, digits_root, 1), "--store", store, "--cpus", 2, "--take-over"
-    )
+    short = grid_of(tmp_path, digits_root, 1)
+    second = start("run", short, "--store", store, "--executor", "inline", "--take-over")
     code, text, left = end(first)
     assert (code, left) == (1, []), text
     assert "its place was taken by" in text
@@ -241,5 +240,5 @@ def test_resuming_needs_nothing_but_the_store_of_a_driver_that_was_killed(
     assert f"pid {driver.pid}" in text
     assert "has died" in text
     assert '"running"' not in text, "nothing is shown as running that is not"
-    code, text = said("resume", store, "--cpus", 2)
+    code, text = said("resume", store, "--executor", "inline")
     assert code == 0, text

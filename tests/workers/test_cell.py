@@ -126,9 +126,28 @@ def test_the_label_of_a_parent_is_no_part_of_it() -> None:
     assert renamed.cell_id == SOUP.cell_id
 
 
-def test_the_id_is_the_hash_of_the_canonical_json() -> None:
-    text = json.dumps(CELL.identity(), sort_keys=True, separators=(",", ":"))
-    assert CELL.cell_id == hashlib.sha256(text.encode()).hexdigest()[:16]
+@pytest.mark.parametrize(
+    "cell",
+    [
+        CELL,
+        BASE,
+        SOUP,
+        replace(CELL, skip_undecodable=True),
+        replace(CELL, accept_images=7499),
+        replace(CELL, skip_undecodable=True, accept_images=0),
+        replace(CELL, suite='quo"te\\', method="méthode", downstream="集合\n", seed=-1),
+    ],
+)
+def test_the_id_is_the_hash_of_the_canonical_json(cell: Cell) -> None:
+    text = json.dumps(cell.identity(), sort_keys=True, separators=(",", ":"))
+    assert cell.cell_id == hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def test_more_shared_parts_than_are_kept_have_their_own_ids() -> None:
+    cells = [replace(CELL, hyperparameters={"strength": n}) for n in range(10_000)]
+    ids = [cell.cell_id for cell in cells]
+    assert len(set(ids)) == len(ids)
+    assert ids[7] == replace(CELL, hyperparameters={"strength": 7}).cell_id
 
 
 def test_the_id_is_the_same_in_another_process() -> None:

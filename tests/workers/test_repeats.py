@@ -3,10 +3,13 @@
 from datetime import UTC, datetime
 
 import pyarrow as pa
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.cells import row
 from workers.repeats import contradicting, distinct
-from workers.schemas import TABLES
+from workers.schemas import KEYS, TABLES
+from workers.tables import to_dictionaries
 
 
 def accuracy(*rows: dict[str, object]) -> pa.Table:
@@ -50,3 +53,33 @@ def test_rows_contradict_the_first_of_their_key() -> None:
     assert contradicting(rows, "accuracy") == [3, 5, 6]
     assert contradicting(rows.slice(0, 3), "accuracy") == []
     assert contradicting(rows.slice(0, 0), "accuracy") == []
+
+
+TEXT = st.sampled_from([None, "a", "b", "c"])
+SEVERITY = st.sampled_from([None, 1, 5])
+
+
+@given(st.lists(st.tuples(TEXT, SEVERITY, TEXT), max_size=40), st.integers(0, 40), st.booleans())
+def test_one_row_of_each_key_is_kept_whatever_the_chunks(keys, at, is_encoded):
+    """Texts as strings or as dictionaries, each chunk with one of its own, as files have them."""
+    columns = {
+        **{name: [None] * len(keys) for name in KEYS["accuracy"]},
+        "cell_id": [key[0] for key in keys],
+        "severity": [key[1] for key in keys],
+        "eval_dataset": [key[2] for key in keys],
+    }
+    schema = pa.schema([TABLES["accuracy"].field(name) for name in KEYS["accuracy"]])
+    rows = pa.table(columns, schema).append_column("n", pa.array(range(len(keys)), pa.int64()))
+    if is_encoded:
+        parts = [to_dictionaries(part) for part in (rows[:at], rows[at:])]
+        rows = pa.concat_tables(parts)
+    firsts = {key: n for n, key in reversed(list(enumerate(keys)))}
+    assert distinct(rows, "accuracy")["n"].to_pylist() == sorted(firsts.values())
+
+
+def test_more_keys_than_a_number_can_tell_apart():
+    """Of 10,000 values in each of five or more columns, 10^20 keys could be made, above 2^63."""
+    n = 10_000
+    rows = pa.table({name: [f"{number:05d}" for number in range(n)] for name in KEYS["accuracy"]})
+    assert distinct(rows, "accuracy").num_rows == n
+    assert distinct(pa.concat_tables([rows, rows[n - 1 :]]), "accuracy").num_rows == n
