@@ -55,7 +55,7 @@ def distinct(rows: pa.Table, table: str) -> pa.Table:
     """Keep of each key the row that counts: the first, or what was committed last (REPLACED).
 
     Args:
-        rows: of a table, with what is `needed`. Nulls in keys are equal.
+        rows: of a table, with what is `needed`, dictionaries unified. Nulls in keys are equal.
         table: its name.
     """
     if _are_distinct(rows, KEYS[table]):
@@ -88,8 +88,7 @@ def _codes(column: pa.ChunkedArray) -> tuple[NDArray[np.int64], int]:
     """Return a number for the value of each row, 0 for null, and how many numbers there are."""
     if column.null_count == len(column):
         return np.zeros(len(column), dtype=np.int64), 1
-    encoded = column.unify_dictionaries() if pa.types.is_dictionary(column.type) else column
-    array = encoded.combine_chunks()
+    array = column.combine_chunks()
     if not pa.types.is_dictionary(array.type):
         array = array.dictionary_encode()
     codes = pc.fill_null(array.indices.cast(pa.int64()), -1).to_numpy(zero_copy_only=False)

@@ -72,7 +72,7 @@ def test_one_row_of_each_key_is_kept_whatever_the_chunks(keys, at, is_encoded):
     rows = pa.table(columns, schema).append_column("n", pa.array(range(len(keys)), pa.int64()))
     if is_encoded:
         parts = [to_dictionaries(part) for part in (rows[:at], rows[at:])]
-        rows = pa.concat_tables(parts)
+        rows = pa.concat_tables(parts).unify_dictionaries()
     firsts = {key: n for n, key in reversed(list(enumerate(keys)))}
     assert distinct(rows, "accuracy")["n"].to_pylist() == sorted(firsts.values())
 
