@@ -75,6 +75,7 @@ def accuracies_from_rows(
     if not mixed_data and (mixed := mixtures(final, splits)):
         raise UserError(mixed)
     table = _split_table(splits)
+    final = final[[*CELL, *_SPLIT, "cell_id", *_COUNTS]]
     split = _split_of(final, table)
     final, split = final[split >= 0], split[split >= 0]
     key = _codes(final, CELL) * max(len(table), 1) + split

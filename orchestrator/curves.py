@@ -22,9 +22,9 @@ from orchestrator.accuracies import (
     accuracies_from_rows,
     with_texts,
 )
+from orchestrator.expansion import cells_by_id
 from orchestrator.grid import Grid
 from orchestrator.mixtures import mixtures
-from orchestrator.plan import expand
 from orchestrator.scoring import MASKED, Scoring
 from orchestrator.set_names import SetNames
 from orchestrator.statistics import Floats
@@ -63,7 +63,7 @@ def read_curves(
     if scan.damaged:
         raise UserError([Problem(name, "this file is damaged") for name in scan.damaged])
     rows = scan.table.filter(pc.is_valid(scan.table["epoch"])).unify_dictionaries()
-    cells = {cell.cell_id: cell for cell in expand(grid)}
+    cells = cells_by_id(grid)
     splits = grid.suite.splits()
     return curves_of(rows.to_pandas(), cells, splits, scoring, mixed_data=mixed_data)
 

@@ -2,11 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+import gc
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from orchestrator.grid import Grid, MethodEntry
 from workers.cell import BASELINE, Cell, Model
+
+
+@contextmanager
+def collection_paused() -> Iterator[None]:
+    """Keep the garbage collector from looking for cycles while many cells are made.
+
+    There are none, and the more cells there are, the longer it looks each time.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+@collection_paused()
+def cells_by_id(grid: Grid) -> dict[str, Cell]:
+    """Return the cells of a grid by their ids, each model's baseline first."""
+    return {cell.cell_id: cell for cell in expand(grid)}
 
 
 def expand(grid: Grid) -> Iterator[Cell]:
@@ -21,7 +43,7 @@ class _OfModel:
     def __init__(self, grid: Grid, model: Model) -> None:
         self._grid, self._model = grid, model
         self._made: dict[tuple[str, str, int], Cell] = {}
-        self._settled: dict[tuple[str, str], tuple[Callable[..., Cell], Sequence[str]]] = {}
+        self._templates: dict[tuple[str, str], tuple[Cell, Sequence[str]]] = {}
         self._baseline = Cell(
             suite=grid.suite.name,
             suite_version=grid.suite.version,
@@ -45,9 +67,9 @@ class _OfModel:
         key = (downstream, entry.label, seed)
         cell = self._made.get(key)
         if cell is None:
-            make, starts = self._settings(downstream, entry)
+            template, starts = self._template(downstream, entry)
             parents = tuple(self._parents(downstream, entry, seed, starts)) if starts else ()
-            cell = self._made[key] = make(seed=seed, parents=parents)
+            cell = self._made[key] = template.sibling(seed, parents)
         return cell
 
     def _parents(
@@ -60,19 +82,16 @@ class _OfModel:
             for one in entry.kind.seeds(entry.config) or (seed,):
                 yield self._cell(downstream, self._grid.method(start), one)
 
-    def _settings(
-        self, downstream: str, entry: MethodEntry
-    ) -> tuple[Callable[..., Cell], Sequence[str]]:
-        """Return what makes a method's cells on a set, given seed and parents, and what these are.
+    def _template(self, downstream: str, entry: MethodEntry) -> tuple[Cell, Sequence[str]]:
+        """Return a method's cell on a set but for its seed and parents, and what it starts from.
 
-        The cells of all seeds share their hyper-parameters and their recipe.
+        The cells of all seeds share its hyper-parameters and its recipe.
         """
         key = (downstream, entry.label)
-        if key not in self._settled:
+        if key not in self._templates:
             grid, trains = self._grid, entry.kind.trains
             config, recipe = grid.settings(self._model.name, downstream, entry)
-            make = partial(
-                Cell,
+            template = Cell(
                 suite=grid.suite.name,
                 suite_version=grid.suite.version,
                 model=self._model,
@@ -85,5 +104,5 @@ class _OfModel:
                 skip_undecodable=trains and downstream in grid.skip_undecodable,
                 accept_images=grid.accept_images.get(downstream) if trains else None,
             )
-            self._settled[key] = (make, tuple(entry.kind.starts_from(entry.config)))
-        return self._settled[key]
+            self._templates[key] = (template, tuple(entry.kind.starts_from(entry.config)))
+        return self._templates[key]

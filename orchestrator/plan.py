@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from orchestrator.expansion import expand
+from orchestrator.expansion import collection_paused, expand
 from orchestrator.grid import Grid
 from workers.cell import Cell
 from workers.curve import Curve
@@ -27,8 +27,16 @@ Only = Mapping[str, frozenset[str]]
 """Values that model, downstream, method, seed and cell (its id) may take; a key that is absent may
 take any."""
 
+_CHOSEN_BY: Mapping[str, Callable[[Cell], str | None]] = {
+    "model": lambda cell: cell.model.name,
+    "downstream": lambda cell: cell.downstream,
+    "method": lambda cell: cell.label,
+    "seed": lambda cell: str(cell.seed),
+    "cell": lambda cell: cell.cell_id,
+}
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, slots=True)
 class Node:
     """One cell of a plan, and how far it is."""
 
@@ -177,6 +185,7 @@ class Plan:
                 stack.extend(self.waiting[child])
 
 
+@collection_paused()
 def make_plan(grid: Grid, committed: Committed, only: Only | None = None) -> Plan:
     """Expand a grid into cells and subtract what the store holds.
 
@@ -219,14 +228,7 @@ def _prerequisites(grid: Grid, only: Only) -> dict[str, Cell]:
 
 def is_chosen(cell: Cell, only: Only) -> bool:
     """Whether a cell is one of those that are asked for."""
-    value = {
-        "model": cell.model.name,
-        "downstream": cell.downstream,
-        "method": cell.label,
-        "seed": str(cell.seed),
-        "cell": cell.cell_id,
-    }
-    return all(value[key] in allowed for key, allowed in only.items())
+    return all(_CHOSEN_BY[key](cell) in allowed for key, allowed in only.items())
 
 
 def _with_ancestors(cells: Iterable[Cell]) -> dict[str, Cell]:

@@ -14,13 +14,13 @@ from orchestrator import canary
 from orchestrator.accuracies import accuracies_from_rows
 from orchestrator.accuracy_tables import read_accuracies
 from orchestrator.contamination import Contamination
+from orchestrator.expansion import cells_by_id, expand
 from orchestrator.grid import Grid, load_stored_grid
 from orchestrator.kept_predictions import kept_predictions
 from orchestrator.leaderboard import leaderboard
 from orchestrator.matrix import Matrix, matrices
 from orchestrator.mixtures import mixtures
 from orchestrator.paired import Predictions, paired_entries
-from orchestrator.plan import expand
 from orchestrator.remarks import Remarks
 from orchestrator.scoring import Scoring
 from orchestrator.set_names import IMAGENET_RIB, SetNames, infer_sets
@@ -176,7 +176,7 @@ def results_of(
     """
     sets = set_names(grid.suite)
     scoring = Scoring.parse(unmasked, sets.names)
-    cells = {cell.cell_id: cell for cell in expand(grid)}
+    cells = cells_by_id(grid)
     rows = labelled(_final_rows(store), cells)
     splits = grid.suite.splits()
     try:
@@ -191,7 +191,7 @@ def results_of(
         sets=sets,
         expected=entries(cells),
         n_short=int((rows["n_total"] < rows["n_expected"]).sum()),
-        mixed=tuple(mixtures(rows, splits)),
+        mixed=tuple(mixtures(rows, splits)) if mixed_data else (),
         remarks=Remarks(
             _verdicts(rows, grid), Contamination.of(grid.suite), scoring.label(sets.names)
         ),
@@ -239,16 +239,23 @@ def _verdicts(rows: pd.DataFrame, grid: Grid) -> tuple[canary.Verdict, ...]:
 def labelled(rows: pd.DataFrame, cells: Mapping[str, Cell]) -> pd.DataFrame:
     """Keep the rows of a grid's own cells, under the names that it gives them now."""
     ids = rows["cell_id"].astype("category")
-    found = [cells.get(cell_id) for cell_id in ids.cat.categories]
+    found = [cells.get(cell_id) for cell_id in ids.cat.categories.tolist()]
     codes = ids.cat.codes.to_numpy()
     is_known = np.array([*(cell is not None for cell in found), False])[codes]  # null is -1
     kept, codes = (rows, codes) if is_known.all() else (rows[is_known], codes[is_known])
-    models = pd.Categorical([cell and cell.model.name for cell in found])
-    methods = pd.Categorical([cell and cell.label for cell in found])
+    models = _categories([cell.model.name if cell else None for cell in found])
+    methods = _categories([cell.label if cell else None for cell in found])
     return kept.assign(model=models.take(codes), method=methods.take(codes))
+
+
+def _categories(names: Sequence[str | None]) -> pd.Categorical:
+    """Return names, few of them and often repeated, as categories in the order they come."""
+    known = list(dict.fromkeys(name for name in names if name is not None))
+    places: dict[str | None, int] = {name: n for n, name in enumerate(known)} | {None: -1}
+    return pd.Categorical.from_codes([places[name] for name in names], pd.Index(known, dtype="str"))
 
 
 def entries(cells: Mapping[str, Cell]) -> pd.DataFrame:
     """Return (model, method, seed) of every fine-tuned cell, once each."""
-    rows = [(c.model.name, c.label, c.seed) for c in cells.values() if not c.is_baseline]
-    return pd.DataFrame(rows, columns=["model", "method", "seed"]).drop_duplicates()
+    rows = ((c.model.name, c.label, c.seed) for c in cells.values() if not c.is_baseline)
+    return pd.DataFrame(list(dict.fromkeys(rows)), columns=["model", "method", "seed"])

@@ -187,6 +187,16 @@ class Cell:
             yield parent
             yield from parent.ancestors
 
+    def sibling(self, seed: int, parents: tuple[Cell, ...]) -> Cell:
+        """Return a cell that shares everything else with this one.
+
+        As `dataclasses.replace`, in a quarter of the time: plans make a hundred thousand of them.
+        """
+        sibling = object.__new__(Cell)
+        vars(sibling).update(vars(self), seed=seed, parents=parents)
+        vars(sibling).pop("cell_id", None)
+        return sibling
+
     def derive_seed(self, purpose: str) -> int:
         """Return the seed (63 bits) of one of this cell's generators."""
         text = f"{self.cell_id}/{purpose}"

@@ -70,7 +70,7 @@ class Committed:
     def has(self, cell_id: str, eval_dataset: str, splits: Iterable[SplitKey]) -> bool:
         """Whether every one of a set's splits is there."""
         there = self.splits.get(cell_id, {}).get(eval_dataset, frozenset())
-        return all(split in there for split in splits)
+        return there >= frozenset(splits)
 
 
 def _by_cell(
