@@ -37,6 +37,11 @@ def expand(grid: Grid) -> Iterator[Cell]:
         yield from _OfModel(grid, model).cells()
 
 
+def baselines(grid: Grid) -> list[Cell]:
+    """Return the cell of each model as it came."""
+    return [_OfModel(grid, model).baseline for model in grid.models]
+
+
 class _OfModel:
     """The cells of one model, each made once however many cells start from it."""
 
@@ -44,7 +49,7 @@ class _OfModel:
         self._grid, self._model = grid, model
         self._made: dict[tuple[str, str, int], Cell] = {}
         self._templates: dict[tuple[str, str], tuple[Cell, Sequence[str]]] = {}
-        self._baseline = Cell(
+        self.baseline = Cell(
             suite=grid.suite.name,
             suite_version=grid.suite.version,
             model=model,
@@ -54,7 +59,7 @@ class _OfModel:
         )
 
     def cells(self) -> Iterator[Cell]:
-        yield self._baseline
+        yield self.baseline
         seeds = self._grid.seeds
         for downstream in self._grid.downstream:
             for entry in self._grid.methods:
@@ -77,7 +82,7 @@ class _OfModel:
     ) -> Iterator[Cell]:
         for start in starts:
             if start == BASELINE:
-                yield self._baseline
+                yield self.baseline
                 continue
             for one in entry.kind.seeds(entry.config) or (seed,):
                 yield self._cell(downstream, self._grid.method(start), one)

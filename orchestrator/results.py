@@ -14,7 +14,7 @@ from orchestrator import canary
 from orchestrator.accuracies import accuracies_from_rows
 from orchestrator.accuracy_tables import read_accuracies
 from orchestrator.contamination import Contamination
-from orchestrator.expansion import cells_by_id, expand
+from orchestrator.expansion import baselines, cells_by_id
 from orchestrator.grid import Grid, load_stored_grid
 from orchestrator.kept_predictions import kept_predictions
 from orchestrator.leaderboard import leaderboard
@@ -226,8 +226,8 @@ def verdicts_of(store: Store, grid: Grid) -> tuple[canary.Verdict, ...]:
     """Return how a grid's models, as they came, compare with what is published of them."""
     columns = ["cell_id", "epoch", *canary.COLUMNS]
     rows = store.scan("accuracy", columns).table.to_pandas()
-    baselines = {cell.cell_id: cell for cell in expand(grid) if cell.is_baseline}
-    return _verdicts(labelled(rows[rows["epoch"].isna()], baselines), grid)
+    cells = {cell.cell_id: cell for cell in baselines(grid)}
+    return _verdicts(labelled(rows[rows["epoch"].isna()], cells), grid)
 
 
 def _verdicts(rows: pd.DataFrame, grid: Grid) -> tuple[canary.Verdict, ...]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from orchestrator.expansion import collection_paused
 from orchestrator.plan import Node, Plan
 from orchestrator.remarks import Remarks
 from orchestrator.tries import NONE, Tries, tries_of
@@ -35,7 +36,11 @@ COLUMNS = [
     "curve",
 ]
 
+ATTEMPT_COLUMNS = ["cell_id", "attempt", "state", "error_kind", "message", "host"]
+"""Of a store's tries, what is looked at here."""
 
+
+@collection_paused()
 def cell_states(
     plan: Plan,
     attempts: pd.DataFrame,
@@ -53,7 +58,7 @@ def cell_states(
 
     Args:
         plan: the cells.
-        attempts: the store's table of that name.
+        attempts: the store's table of that name; ATTEMPT_COLUMNS of it are looked at.
         may_run: whether the store may be driven now; no cell runs where it is not.
         cleared: the store's table of that name; None where there is none.
     """
@@ -119,7 +124,10 @@ def with_remarks(states: pd.DataFrame, remarks: Remarks) -> pd.DataFrame:
 
 
 def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
-    return [{str(key): value for key, value in row.items()} for row in table.to_dict("records")]
+    """Return what is looked at of each try."""
+    names = [name for name in ATTEMPT_COLUMNS if name in table]
+    rows = zip(*(table[name].tolist() for name in names), strict=True)
+    return [dict(zip(names, row, strict=True)) for row in rows]
 
 
 def _curve(node: Node, is_lost: bool) -> str | None:

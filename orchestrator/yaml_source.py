@@ -63,8 +63,9 @@ def read_yaml(path: Path) -> Document:
 def parse_yaml(text: str, name: str) -> Document:
     """Parse the text of a YAML file; see `read_yaml`."""
     try:
-        node = yaml.compose(text, Loader=_Loader)
-        value = yaml.load(text, Loader=_Loader)  # noqa: S506 (a SafeLoader)
+        loader = _Loader(text)
+        node = loader.get_single_node()
+        value = None if node is None else loader.construct_document(node)
     except (yaml.YAMLError, ValueError) as error:
         raise UserError([_syntax_problem(error, name)]) from error
     except RecursionError as error:

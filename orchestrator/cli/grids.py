@@ -149,14 +149,14 @@ def status(store: StoreUri, as_json: JsonOption = False) -> None:
     from orchestrator.report.frames import to_json
     from orchestrator.report.plans import failure_lines, status_table
     from orchestrator.results import remarks_of
-    from orchestrator.status import cell_states, with_remarks, with_ways_to_look
+    from orchestrator.status import ATTEMPT_COLUMNS, cell_states, with_remarks, with_ways_to_look
     from workers.logs import LOGS
     from workers.store import Store
 
     opened = Store(store)
     loaded = load_stored(store)
     committed = opened.committed()
-    attempts, cleared = opened.scan("attempts"), opened.scan("cleared")
+    attempts, cleared = opened.scan("attempts", ATTEMPT_COLUMNS), opened.scan("cleared")
     driver = current_driver(opened.storage)
     plan_now = make_plan(loaded, committed)
     tried, uncounted = attempts.table.to_pandas(), cleared.table.to_pandas()
