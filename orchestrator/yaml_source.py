@@ -65,7 +65,7 @@ def parse_yaml(text: str, name: str) -> Document:
     try:
         loader = _Loader(text)
         node = loader.get_single_node()
-        value = None if node is None else loader.construct_document(node)
+        value: Any = None if node is None else loader.construct_document(node)
     except (yaml.YAMLError, ValueError) as error:
         raise UserError([_syntax_problem(error, name)]) from error
     except RecursionError as error:
