@@ -207,7 +207,8 @@ class _Class:
     def start(self, job: Job) -> Any:
         """Submit a job; return the reference of its outcome."""
         memory, keeping_off = self._memory.for_job(job), self._cluster.keeping_off()
-        options: dict[str, Any] = {"name": f"{job.cell} {job.cell.cell_id}", "memory": memory}
+        # Ray keeps a series of metrics for each name of a task, here and in Prometheus: few it is.
+        options: dict[str, Any] = {"name": job.cell.label, "memory": memory}
         if keeping_off:
             options["label_selector"] = {**self._resources.labels, **keeping_off}
         return self._task.options(**options).remote(
@@ -226,12 +227,19 @@ def ending_spoilt(work: Work) -> Work:
     """
 
     def run(job: Job, site: Site) -> Outcome:
+        name_process(job.cell)
         outcome = work(job, site)
         if outcome.error is ErrorKind.WORKER_CRASH or not release():
             os._exit(1)
         return outcome
 
     return run
+
+
+def name_process(cell: Cell) -> None:
+    """Give this process the name of its cell, until the task ends and Ray names it again."""
+    raylet: Any = ray._raylet
+    raylet.setproctitle(f"ray::{cell} {cell.cell_id}")
 
 
 def check_nodes(expected: Sequence[Demand], admission: Admission | None) -> None:

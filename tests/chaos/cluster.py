@@ -14,7 +14,7 @@ from tests.chaos.sandbox import is_gone, until
 
 SMALL_OBJECT_STORE = 100_000_000
 TITLE = re.compile(r"ray::.* ([0-9a-f]{16})")
-"""Of a process that runs a cell: Ray names it after its task, and the driver tasks after cells."""
+"""Of a process that runs a cell."""
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import ray
 import torch
@@ -75,6 +76,8 @@ def look(site: Site) -> dict[str, Any]:
         "omp": os.environ.get("OMP_NUM_THREADS"),
         "ray_version": site.ray_version,
         "pid": os.getpid(),
+        "title": " ".join(psutil.Process().cmdline()).strip(),
+        "task": ray.get_runtime_context().get_task_name(),
     }
 
 
@@ -202,6 +205,18 @@ def test_a_cell_sees_its_cpu_and_no_gpu(on_ray: RayExecutor) -> None:
     assert seen["omp"] == "1"
     assert seen["ray_version"] == ray.__version__
     assert seen["pid"] != os.getpid()
+
+
+@pytest.mark.slow
+def test_a_process_is_named_after_its_cell_and_a_task_after_its_method(on_ray: RayExecutor) -> None:
+    """Ray keeps metrics for every name that a task ever had."""
+    cell = make_cell("look", seed=3)
+    (outcome,) = drain(on_ray, Job(cell, ("val",))).values()
+    seen = eval(outcome.message)
+    assert seen["title"] == f"ray::{cell} {cell.cell_id}"
+    assert seen["task"] == "look"
+    done = eval(run(on_ray, "look").message)
+    assert cell.cell_id not in done["title"]
 
 
 @pytest.mark.slow
