@@ -14,7 +14,6 @@ import argparse
 import contextlib
 import logging
 import os
-import resource
 import shutil
 import statistics
 import subprocess
@@ -30,6 +29,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.machine import machine
+from benchmarks.peak import peak_bytes
 from orchestrator.demands import Demands
 from orchestrator.driver import Driver, Steering
 from orchestrator.executor import Executor
@@ -141,7 +141,7 @@ def measure(n_cells: int, folder: Path) -> Measurement:
         run_cells(warm_up, store, workers, steering)
         cold = grid_of(n_cells, store.uri, "cold")
         plan, drive, read_back = run_cells(cold, store, workers, steering)
-        peak_rss = peak_rss_bytes()
+        peak_rss = peak_bytes()
         check(store, n_cells + WARM_UP)
         run_bare_tasks(WARM_UP)
         bare = run_bare_tasks(n_cells)
@@ -238,10 +238,6 @@ def run_snakemake(n_jobs: int, folder: Path) -> float:
     seconds = time.perf_counter() - start
     assert len(list((folder / "out").iterdir())) == n_jobs
     return seconds
-
-
-def peak_rss_bytes() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def rows_of(results: dict[int, list[Measurement]], per_trial: float | None) -> Iterator[list[str]]:

@@ -10,7 +10,6 @@ it, `rib plan`, `rib status` and `rib --help` as a user waits for them, each a n
 from __future__ import annotations
 
 import argparse
-import resource
 import subprocess
 import sys
 import tempfile
@@ -89,6 +88,13 @@ def command(*arguments: object) -> Callable[[], object]:
     return lambda: subprocess.run(line, check=False, capture_output=True)
 
 
+def peak_mib(*arguments: object) -> float:
+    """Return the most memory that a command of `rib` takes."""
+    line = [sys.executable, "-m", "benchmarks.peak", "orchestrator", *map(str, arguments)]
+    done = subprocess.run(line, check=False, capture_output=True, text=True)
+    return int(done.stderr.splitlines()[-1]) / 2**20
+
+
 def measure(n_cells: int, folder: Path, root: Path, repeat: int) -> list[str]:
     """Return a row of the table: seconds with nothing, half and all done, and of two commands."""
     path = write_grid(folder, root, n_cells)
@@ -105,8 +111,9 @@ def measure(n_cells: int, folder: Path, root: Path, repeat: int) -> list[str]:
         store.compact()
         took.append(median_s(partial(resume, path, left), repeat))
         err.print(f"{len(cells) - left:,} of {len(cells):,} cells done", highlight=False)
-    took += [median_s(command(*words), repeat) for words in (("plan", path), ("status", store.uri))]
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+    commands = (("plan", path), ("status", store.uri))
+    took += [median_s(command(*words), repeat) for words in commands]
+    peak = max(peak_mib(*words) for words in commands)
     return [f"{len(cells):,}", *(f"{seconds:.2f}" for seconds in took), f"{peak:.0f}"]
 
 
