@@ -13,6 +13,7 @@ import random
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import urllib.request
@@ -68,23 +69,30 @@ class S3:
 
 @contextmanager
 def serving() -> Iterator[S3]:
-    """Run the server and its proxy in a process of their own."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tests.s3"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
-    assert process.stdin is not None
-    assert process.stdout is not None
-    try:
-        port, own_port = map(int, process.stdout.readline().split())
-        yield S3(port, own_port)
-    finally:
-        process.stdin.close()
-        process.wait(20)
-        process.stdout.close()
+    """Run the server and its proxy in a process of their own.
+
+    Raises:
+        AssertionError: when it has crashed: what tests saw of it is then no fault of theirs.
+    """
+    with tempfile.TemporaryFile("w+") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-X", "faulthandler", "-m", "tests.s3"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+        )
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            port, own_port = map(int, process.stdout.readline().split())
+            yield S3(port, own_port)
+        finally:
+            process.stdin.close()
+            code = process.wait(20)
+            process.stdout.close()
+            log.seek(0)
+            assert code == 0, f"the S3 server ended with {code}: {log.read()[-5000:]}"
 
 
 class Plan:
