@@ -11,7 +11,7 @@ quickstart: $(INSTALLED)
 	$(BIN)/rib run grids/quickstart.yaml
 
 test: lint
-	$(BIN)/pytest -n 2 --dist loadfile
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(INSTALLED)
 	$(BIN)/ruff format --check .
