@@ -6,12 +6,10 @@ as in timm, and normalisation is the same arithmetic wherever it is done.
 
 from __future__ import annotations
 
-import multiprocessing
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from multiprocessing.context import BaseContext
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +23,7 @@ from workers.cell import digest
 from workers.datasets import Dataset, Split
 from workers.decode import decode
 from workers.errors import DataError
+from workers.loader_processes import LoaderContext
 from workers.logs import joining
 from workers.pixel_cache import PixelCache, Slots
 
@@ -224,7 +223,7 @@ def load_in_parts(
         files,
         batch_sampler=(part.tolist() for part in parts),  # one at a time: C has 3.75 million
         num_workers=loader_workers,
-        multiprocessing_context=_fork_server() if loader_workers else None,
+        multiprocessing_context=LoaderContext([__name__]) if loader_workers else None,
         worker_init_fn=joining(),
         collate_fn=_stack,
         # Of its own: else a model's dropout would depend on whether its images were in the cache.
@@ -234,17 +233,6 @@ def load_in_parts(
         if isinstance(images, DataError):
             raise images
         yield images
-
-
-def _fork_server() -> BaseContext:
-    """Return what starts loader processes: a server that has imported all that they need.
-
-    Forked from this process they deadlock under Ray (ray-project/ray 13407, 52641). Started by
-    themselves they would import PyTorch for seconds, for each split of each set.
-    """
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])
-    return context
 
 
 def _stack(images: Sequence[torch.Tensor | DataError]) -> torch.Tensor | DataError:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -208,6 +211,32 @@ def test_loader_processes_deliver_the_same(tmp_path: Path, monkeypatch: pytest.M
         assert torch.equal(a.pixels, b.pixels)
         assert torch.equal(a.labels, b.labels)
         assert torch.equal(a.indices, b.indices)
+
+
+SCRIPT = """
+import torch
+from workers.images import load_in_parts
+
+print("the script begins")
+pixels = list(torch.arange(8 * 3 * 2 * 2, dtype=torch.uint8).reshape(8, 3, 2, 2))
+for _ in range(2):
+    for part in load_in_parts(pixels, [torch.arange(0, 5), torch.arange(5, 8)], 1):
+        print(part.sum().item())
+print(__file__)
+"""
+
+
+@pytest.mark.slow
+def test_a_loader_process_does_not_run_the_program_that_starts_it(tmp_path: Path) -> None:
+    """A user's script need not be written with `if __name__ == "__main__"`."""
+    path = tmp_path / "script.py"
+    path.write_text(SCRIPT)
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    command = [sys.executable, str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    sums = [str(sum(range(60))), str(sum(range(60, 96)))]
+    assert done.stdout.split("\n") == ["the script begins", *sums, *sums, str(path), ""]
 
 
 @pytest.mark.parametrize("loader_workers", [0, pytest.param(1, marks=pytest.mark.slow)])
