@@ -1,13 +1,22 @@
-"""What several tests need: the embedded suite, made once and kept between runs."""
+"""What several tests need: the embedded suite, made once and kept between runs; a browser."""
+
+from __future__ import annotations
 
 import hashlib
 import shutil
+import signal
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from filelock import FileLock
 
+from tests.orchestrator.report.html.browser import chromium
 from workers.digits.make import make
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 PROJECT = Path(__file__).resolve().parent.parent
 KEPT = PROJECT / ".pytest_cache" / "digits-rib"
@@ -44,3 +53,18 @@ def digits_root() -> Path:
             make(KEPT)
             mark.write_text(makers_digest())
     return KEPT
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """Chromium: one for all tests of a process, which can have no second."""
+    with chromium() as started:
+        yield started
+
+
+@pytest.fixture(autouse=True)
+def _heeds_ctrl_c() -> Iterator[None]:
+    """Undo that a command which was interrupted ignores Ctrl-C from then on, being about to end."""
+    before = signal.getsignal(signal.SIGINT)
+    yield
+    signal.signal(signal.SIGINT, before)

@@ -7,7 +7,6 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 import pytest
 
 from orchestrator.grid_keys import SECTIONS
-from tests.orchestrator.report.html.browser import Tab, chromium
+from tests.orchestrator.report.html.browser import Tab
 from workers.methods import methods
 
 if TYPE_CHECKING:
@@ -137,12 +136,6 @@ def test_pages_load_nothing_from_elsewhere(site: Path) -> None:
     found = {url for page in pages for url in Resources(page).found}
     assert len(found) > 10
     assert not [url for url in found if re.match(r"[a-z]+:|//", url)]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as started:
-        yield started
 
 
 @pytest.mark.slow

@@ -73,7 +73,7 @@ def test_each_cell_gets_what_its_entries_ask_for_and_no_other_gpu(cluster: Any) 
     for job, outcome in ended.items():
         assert outcome.error is None, outcome
         seen = eval(outcome.message)
-        assert seen["name"] == f"{job.cell} {job.cell.cell_id}"
+        assert seen["name"] == job.cell.label
         match job.cell.label:
             case "large":
                 assert (seen["node"], seen["gpus"], seen["cuda"]) == ("A100", 2, "0,1")

@@ -10,7 +10,7 @@ import pytest
 
 from orchestrator.report.html import render
 from orchestrator.report_data import ReportData, gather
-from tests.orchestrator.report.html.browser import Tab, chromium
+from tests.orchestrator.report.html.browser import Tab
 from tests.orchestrator.report.html.stores import Made, attempt_of, make_store
 from workers.cell import Cell
 from workers.store import Store
@@ -50,12 +50,6 @@ def report(data: ReportData, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("pages") / "report.html"
     path.write_text(render(data))
     return path
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
-    with chromium() as started:
-        yield started
 
 
 @pytest.fixture
