@@ -15,6 +15,7 @@ same from a published table:
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -71,19 +72,45 @@ def accuracies_from_rows(
         ConflictingRows: rows of one key differ in their counts, or come from several cells.
         ValueError: a count is missing or outside 0..n_total, or n_total is 0.
     """
-    final = rows[rows["epoch"].isna()]
+    is_final = rows["epoch"].isna()
+    final = rows if is_final.all() else rows[is_final]
     if not mixed_data and (mixed := mixtures(final, splits)):
         raise UserError(mixed)
     table = _split_table(splits)
-    final = final[[*CELL, *_SPLIT, "cell_id", *_COUNTS]]
     split = _split_of(final, table)
-    final, split = final[split >= 0], split[split >= 0]
-    key = _codes(final, CELL) * max(len(table), 1) + split
+    wanted = np.flatnonzero(split >= 0)
+    key = (_codes(final, CELL) * max(len(table), 1) + split)[wanted]
     order = np.argsort(key, kind="stable")
-    final, key = final.iloc[order], key[order]
+    ordered, key = _Ordered(final, wanted[order]), key[order]
     is_new = _begins(key)
-    _check_unique(final, key // max(len(table), 1), is_new)
-    return _means(final[is_new], key[is_new], table, scoring)
+    _check_unique(ordered, key // max(len(table), 1), is_new)
+    return _means(ordered[is_new], key[is_new], table, scoring)
+
+
+@dataclass(frozen=True)
+class _Ordered:
+    """Some rows of a frame in some order; none is copied before it is asked for."""
+
+    frame: pd.DataFrame
+    order: NDArray[np.int64]
+    """Their positions in it."""
+
+    def __getitem__(self, which: NDArray[Any]) -> _Ordered:
+        return _Ordered(self.frame, self.order[which])
+
+    def rows(self, columns: Sequence[str]) -> pd.DataFrame:
+        return self.frame[list(columns)].iloc[self.order]
+
+    def numbers(self, column: str) -> NDArray[np.float64]:
+        """Return a column's numbers, NaN for null."""
+        values = self.frame[column].to_numpy(dtype=np.float64, na_value=np.nan)
+        return np.asarray(values[self.order])
+
+    def categories(self, column: str) -> pd.Categorical:
+        """Return a column's texts as categories in the order of names: as these, they sort."""
+        texts = pd.Categorical(self.frame[column])
+        taken = texts.take(self.order).remove_unused_categories()
+        return taken.reorder_categories(sorted(taken.categories))
 
 
 def unique_rows(frame: pd.DataFrame, key: Sequence[str], values: Sequence[str]) -> pd.DataFrame:
@@ -102,7 +129,7 @@ def unique_rows(frame: pd.DataFrame, key: Sequence[str], values: Sequence[str]) 
 
 
 def _means(
-    rows: pd.DataFrame, key: NDArray[np.int64], table: pd.DataFrame, scoring: Scoring
+    rows: _Ordered, key: NDArray[np.int64], table: pd.DataFrame, scoring: Scoring
 ) -> pd.DataFrame:
     """Average rows that are sorted by key over severities, then over corruptions."""
     split = key % max(len(table), 1)
@@ -117,22 +144,14 @@ def _means(
     n_found = np.diff(np.append(starts, len(key)))
     is_whole = n_found == table["n_splits"].to_numpy()[split[starts]]
     images = np.minimum.reduceat(total, starts) if len(starts) else total
-    whole = rows.iloc[starts[is_whole]]
-    texts = {name: _as_categories(whole[name]) for name in TEXTS}
+    whole = rows[starts[is_whole]]
+    texts = {name: whole.categories(name) for name in TEXTS}
     numbers = {
-        "seed": whole["seed"].to_numpy(dtype=np.int64),
+        "seed": whole.rows(["seed"])["seed"].to_numpy(dtype=np.int64),
         "accuracy": accuracy[is_whole],
         IMAGES: images[is_whole].astype(np.int64),
     }
     return pd.DataFrame(texts | numbers)[[*ACCURACY_COLUMNS, IMAGES]]
-
-
-def _as_categories(texts: pd.Series) -> pd.Categorical:
-    """Make categories of texts, in the order of their names: sorting by them sorts by name."""
-    if not isinstance(texts.dtype, pd.CategoricalDtype):
-        return pd.Categorical(texts)
-    categories = pd.Categorical(texts).remove_unused_categories()
-    return categories.reorder_categories(sorted(categories.categories))
 
 
 def with_texts(accuracies: pd.DataFrame) -> pd.DataFrame:
@@ -141,16 +160,16 @@ def with_texts(accuracies: pd.DataFrame) -> pd.DataFrame:
 
 
 def _counts(
-    rows: pd.DataFrame, table: pd.DataFrame, split: NDArray[np.int64], scoring: Scoring
+    rows: _Ordered, table: pd.DataFrame, split: NDArray[np.int64], scoring: Scoring
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return how many were right and how many there were; see that both can be."""
-    total = _numbers(rows["n_total"])
+    total = rows.numbers("n_total")
     is_unmasked = table["eval_dataset"].isin(list(scoring.unmasked)).to_numpy()[split]
-    masked, unmasked = _numbers(rows["n_correct"]), _numbers(rows["n_correct_unmasked"])
+    masked, unmasked = rows.numbers("n_correct"), rows.numbers("n_correct_unmasked")
     correct = np.where(is_unmasked, unmasked, masked)
     bad = np.flatnonzero(~((total > 0) & (correct >= 0) & (correct <= total)))
     if len(bad):
-        where = _pairs(rows.iloc[bad[0]][[*CELL, *_SPLIT]].to_dict())
+        where = _pairs(rows[bad[:1]].rows([*CELL, *_SPLIT]).iloc[0].to_dict())
         raise ValueError(
             f"{len(bad)} rows have impossible counts, the first of them {where}: "
             f"{correct[bad[0]]:g} correct of {total[bad[0]]:g}"
@@ -158,27 +177,26 @@ def _counts(
     return correct, total
 
 
-def _check_unique(rows: pd.DataFrame, cell: NDArray[np.int64], is_new: NDArray[np.bool_]) -> None:
+def _check_unique(rows: _Ordered, cell: NDArray[np.int64], is_new: NDArray[np.bool_]) -> None:
     """Check rows that are sorted by cell and split: one cell id per cell, one count per split.
 
     Raises:
         ConflictingRows: when they are not.
     """
     again = np.flatnonzero(~is_new)
-    for column in _COUNTS:
-        values = _numbers(rows[column])
+    for column in _COUNTS if len(again) else []:
+        values = rows.numbers(column)
         differ = values[again] != values[again - 1]
         differ &= ~(np.isnan(values[again]) & np.isnan(values[again - 1]))
         if differ.any():
             at = again[differ][0]
-            unique_rows(
-                rows.iloc[[at - 1, at]].astype({column: "Int64"}), [*CELL, *_SPLIT], _COUNTS
-            )
-    ids = rows["cell_id"].astype("category").cat.codes.to_numpy()
+            two = rows[np.array([at - 1, at])].rows([*CELL, *_SPLIT, *_COUNTS])
+            unique_rows(two.astype({column: "Int64"}), [*CELL, *_SPLIT], _COUNTS)
+    ids = rows.frame["cell_id"].astype("category").cat.codes.to_numpy()[rows.order]
     differ = (ids[1:] != ids[:-1]) & (cell[1:] == cell[:-1])
     if differ.any():
         at = np.flatnonzero(differ)[0]
-        unique_rows(rows.iloc[[at, at + 1]], CELL, ["cell_id"])
+        unique_rows(rows[np.array([at, at + 1])].rows([*CELL, "cell_id"]), CELL, ["cell_id"])
 
 
 def _split_table(splits: Splits) -> pd.DataFrame:
@@ -258,10 +276,6 @@ def _run_means(values: NDArray[np.float64], begins: NDArray[np.bool_]) -> NDArra
         return values
     sizes = np.diff(np.append(starts, len(values)))
     return np.asarray(np.add.reduceat(values, starts) / sizes)
-
-
-def _numbers(column: pd.Series) -> NDArray[np.float64]:
-    return column.to_numpy(dtype=np.float64, na_value=np.nan)
 
 
 def _pairs(record: Mapping[Hashable, Any]) -> str:

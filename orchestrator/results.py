@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -176,8 +177,10 @@ def results_of(
     """
     sets = set_names(grid.suite)
     scoring = Scoring.parse(unmasked, sets.names)
-    cells = cells_by_id(grid)
-    rows = labelled(_final_rows(store), cells)
+    with ThreadPoolExecutor(1) as beside:  # to read is Arrow's work, to list cells Python's
+        reading = beside.submit(_final_rows, store)
+        cells = cells_by_id(grid)
+        rows = labelled(reading.result(), cells)
     splits = grid.suite.splits()
     try:
         accuracies = accuracies_from_rows(rows, splits, scoring, mixed_data=mixed_data)

@@ -139,6 +139,12 @@ def test_an_empty_store_has_no_accuracies():
     assert accuracies_from_rows(empty, SPLITS).empty
 
 
+def test_seeds_are_told_apart_that_floating_point_numbers_do_not():
+    seeds = [2**60, 2**60 + 1]
+    frame = accuracies_from_rows(pd.DataFrame([row(seed=seed) for seed in seeds]), SPLITS)
+    assert frame["seed"].tolist() == seeds
+
+
 def test_dictionary_encoded_columns_read_like_plain_ones():
     plain = pd.DataFrame([*c_rows(), row(), row(method="pretrained", downstream=None)])
     text = ["model", "method", "downstream", "cell_id", "eval_dataset", "corruption"]
