@@ -204,8 +204,9 @@ def make_plan(grid: Grid, committed: Committed, only: Only | None = None) -> Pla
     }
     named = _prerequisites(grid, asked) if are_named else {}
     cells = _with_ancestors([*wanted.values(), *named.values()])
+    progress = _Progress(grid, committed)
     nodes = {
-        cell_id: _node(cell, grid.evaluate if cell_id in wanted else (), grid, committed)
+        cell_id: progress.node(cell, grid.evaluate if cell_id in wanted else ())
         for cell_id, cell in cells.items()
     }
     return Plan(nodes, frozenset(_to_run(nodes, named)))
@@ -245,44 +246,84 @@ def _with_ancestors(cells: Iterable[Cell]) -> dict[str, Cell]:
     return ordered
 
 
-def _node(cell: Cell, wanted: tuple[str, ...], grid: Grid, committed: Committed) -> Node:
-    suite = grid.suite
-    unscored = [
-        name
-        for name in wanted
-        if not committed.has(cell.cell_id, name, suite.evaluation_sets[name].splits)
-    ]
-    has_weights = cell.is_baseline or cell.cell_id in committed.checkpoints
-    kept = committed.predictions.get(cell.cell_id, set())
-    unkept = [name for name in wanted if name in grid.predictions and name not in kept]
-    # A cell whose checkpoint is gone would have to be trained again, and is not for predictions.
-    can_predict = has_weights or bool(unscored)
-    missing = tuple(n for n in wanted if n in unscored or (can_predict and n in unkept))
-    entry = grid.method(cell.label)
-    trains = cell.downstream is not None and entry.kind.trains and not has_weights
-    n_images = _n_images(suite, cell.downstream)
-    shared_pass = entry.kind.shared_pass(entry.config)
-    curve = grid.curve if wanted and cell.recipe is not None else None
-    recorded = frozenset() if curve is None else _recorded(cell, curve, suite, committed)
-    evaluated = sum(_n_images(suite, name) for name in missing)
-    if trains and curve is not None:
-        evaluated += _n_on_curve(curve, cell, suite)
-    return Node(
-        cell=cell,
-        wanted=wanted,
-        missing=missing,
-        has_weights=has_weights,
-        training_images=_n_trained_on(n_images, cell) if trains else 0,
-        evaluation_images=evaluated,
-        training_weight=entry.kind.cost(entry.config),
-        shared_pass=shared_pass,
-        shared_images=n_images if trains and shared_pass is not None else 0,
-        curve=curve,
-        recorded=recorded,
-        has_curve=curve is None or _is_whole(curve, cell.recipe or {}, recorded),
-        scored=tuple(name for name in missing if name not in unscored),
-        unpredicted=() if can_predict else tuple(unkept),
-    )
+@dataclass(frozen=True)
+class _Work:
+    """What the seeds of a method on a downstream set have in common."""
+
+    trains: bool
+    n_images: int
+    weight: float
+    shared_pass: str | None
+
+
+class _Progress:
+    """How far the cells of a grid are, with what many of them have in common found out once."""
+
+    def __init__(self, grid: Grid, committed: Committed) -> None:
+        self._grid, self._committed = grid, committed
+        self._works: dict[tuple[str, str | None], _Work] = {}
+        self._unscored: dict[int, tuple[str, ...]] = {}
+        """Evaluation sets, by the splits that are there: cells with the same share one object."""
+
+    def node(self, cell: Cell, wanted: tuple[str, ...]) -> Node:
+        """Say how far a cell is. `wanted` are the grid's evaluation sets, or none."""
+        grid, committed = self._grid, self._committed
+        work = self._work(cell)
+        unscored = self._sets_unscored(cell) if wanted else ()
+        has_weights = cell.is_baseline or cell.cell_id in committed.checkpoints
+        kept = committed.predictions.get(cell.cell_id, set()) if grid.predictions else set()
+        unkept = [n for n in wanted if n in grid.predictions and n not in kept]
+        # Without a checkpoint it would have to be trained again, and is not for predictions alone.
+        can_predict = has_weights or bool(unscored)
+        missing = unscored
+        if unkept and can_predict:
+            missing = tuple(n for n in wanted if n in unscored or n in unkept)
+        trains = work.trains and not has_weights
+        curve = grid.curve if wanted and cell.recipe is not None else None
+        recorded = frozenset() if curve is None else _recorded(cell, curve, grid.suite, committed)
+        evaluated = sum(_n_images(grid.suite, name) for name in missing)
+        if trains and curve is not None:
+            evaluated += _n_on_curve(curve, cell, grid.suite)
+        return Node(
+            cell=cell,
+            wanted=wanted,
+            missing=missing,
+            has_weights=has_weights,
+            training_images=_n_trained_on(work.n_images, cell) if trains else 0,
+            evaluation_images=evaluated,
+            training_weight=work.weight,
+            shared_pass=work.shared_pass,
+            shared_images=work.n_images if trains and work.shared_pass is not None else 0,
+            curve=curve,
+            recorded=recorded,
+            has_curve=curve is None or _is_whole(curve, cell.recipe or {}, recorded),
+            scored=tuple(n for n in missing if n not in unscored) if unkept else (),
+            unpredicted=() if can_predict else tuple(unkept),
+        )
+
+    def _work(self, cell: Cell) -> _Work:
+        key = cell.label, cell.downstream
+        if key not in self._works:
+            entry = self._grid.method(cell.label)
+            self._works[key] = _Work(
+                trains=cell.downstream is not None and entry.kind.trains,
+                n_images=_n_images(self._grid.suite, cell.downstream),
+                weight=entry.kind.cost(entry.config),
+                shared_pass=entry.kind.shared_pass(entry.config),
+            )
+        return self._works[key]
+
+    def _sets_unscored(self, cell: Cell) -> tuple[str, ...]:
+        """Return the grid's evaluation sets of which a cell lacks a row."""
+        there = self._committed.splits.get(cell.cell_id)
+        if id(there) not in self._unscored:
+            sets = self._grid.suite.evaluation_sets
+            self._unscored[id(there)] = tuple(
+                name
+                for name in self._grid.evaluate
+                if not self._committed.has(cell.cell_id, name, sets[name].splits)
+            )
+        return self._unscored[id(there)]
 
 
 def _recorded(
