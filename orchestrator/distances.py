@@ -16,9 +16,10 @@ from orchestrator.cluster.reach import check_reachable
 from orchestrator.cluster.requirements import admission_of
 from orchestrator.driver import Driver
 from orchestrator.executor import Outcome, Work
+from orchestrator.expansion import baselines
 from orchestrator.grid import Grid
 from orchestrator.lease import Lease, refuse_if_held
-from orchestrator.plan import Node, Plan, expand
+from orchestrator.plan import Node, Plan
 from orchestrator.preflight import preflight
 from orchestrator.session import Terms, close_stale_attempts, driving
 from orchestrator.sweep import check_store, make_data, open_executor, site_of, take_up
@@ -175,7 +176,7 @@ def _n_images(grid: Grid, cell: Cell) -> int:
 def _what_is_read(grid: Grid, plan: Plan) -> Plan:
     """Return a plan that reads what these distances read: the model as it came, on their sets."""
     name = model_of(grid).name
-    baseline = next(c for c in expand(grid) if c.is_baseline and c.model.name == name)
+    baseline = next(cell for cell in baselines(grid) if cell.model.name == name)
     todo = [str(plan.nodes[cell_id].cell.downstream) for cell_id in plan.todo]
     sets = (grid.suite.id.name, *sorted(todo))
     node = Node(baseline, sets, sets, has_weights=True, training_images=0, evaluation_images=0)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from orchestrator.expansion import collection_paused, expand
+from orchestrator.expansion import cells_by_id, collection_paused, expand
 from orchestrator.grid import Grid
 from workers.cell import Cell
 from workers.curve import Curve
@@ -219,7 +219,7 @@ def every_cell(grid: Grid) -> dict[str, Cell]:
 
 def _prerequisites(grid: Grid, only: Only) -> dict[str, Cell]:
     """Return the cells that are asked for, and that the grid has only since others need them."""
-    own = {cell.cell_id for cell in expand(grid)}
+    own = cells_by_id(grid)
     return {
         cell_id: cell
         for cell_id, cell in every_cell(grid).items()

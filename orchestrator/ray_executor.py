@@ -207,7 +207,7 @@ class _Class:
     def start(self, job: Job) -> Any:
         """Submit a job; return the reference of its outcome."""
         memory, keeping_off = self._memory.for_job(job), self._cluster.keeping_off()
-        # Ray keeps a series of metrics for each name of a task, here and in Prometheus: few it is.
+        # Named after its method: Ray's metrics have a series for each name, and this process grows.
         options: dict[str, Any] = {"name": job.cell.label, "memory": memory}
         if keeping_off:
             options["label_selector"] = {**self._resources.labels, **keeping_off}

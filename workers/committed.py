@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from workers.curve import EpochKey
 from workers.suites.base import SplitKey
+from workers.value_codes import codes_of, dictionary_of
 
 T = TypeVar("T")
 
@@ -82,12 +83,12 @@ def _by_cell(
     """
     if rows.num_rows == 0:
         return {}
-    cells = _codes(rows["cell_id"])
+    cells = codes_of(rows["cell_id"])
     kinds, first = _kinds(rows, columns)
     pairs = np.unique(cells * len(first) + kinds)  # sorted by cell, then by kind
     of_cell, kind = np.divmod(pairs, len(first))
     starts = np.flatnonzero(np.diff(of_cell, prepend=-1))
-    names = [None, *_dictionary(rows["cell_id"]).dictionary.to_pylist()]
+    names = [None, *dictionary_of(rows["cell_id"]).dictionary.to_pylist()]
     listed = [tuple(rows[name][row].as_py() for name in columns) for row in first.tolist()]
     made: dict[bytes, T] = {}
     found: dict[str, T] = {}
@@ -127,17 +128,7 @@ def _kinds(rows: pa.Table, columns: Sequence[str]) -> tuple[NDArray[np.int64], N
     codes = np.zeros(rows.num_rows, dtype=np.int64)
     first = np.zeros(1, dtype=np.int64)
     for name in columns:
-        column = _codes(rows[name])
+        column = codes_of(rows[name])
         codes = codes * (column.max() + 1) + column
         _, first, codes = np.unique(codes, return_index=True, return_inverse=True)
     return codes.astype(np.int64), first
-
-
-def _codes(column: pa.ChunkedArray) -> NDArray[np.int64]:
-    """Give the distinct values of a column numbers: 0 is null, the first value is 1."""
-    indices = pc.fill_null(_dictionary(column).indices, -1)
-    return np.asarray(indices.to_numpy(zero_copy_only=False), dtype=np.int64) + 1
-
-
-def _dictionary(column: pa.ChunkedArray) -> pa.DictionaryArray:
-    return column.combine_chunks().dictionary_encode()

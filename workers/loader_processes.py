@@ -8,10 +8,14 @@ PyTorch for seconds, for each split of each set.
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from typing import Any
+
+_ONE_AT_A_TIME = threading.Lock()
+"""Of two threads in `_no_program`, the second would take for known what the first has changed."""
 
 
 class _Process(ForkServerProcess):
@@ -23,7 +27,7 @@ class _Process(ForkServerProcess):
 
     @staticmethod
     def _Popen(process_obj: Any) -> Any:  # noqa: N802 (multiprocessing's name)
-        with _no_program():
+        with _ONE_AT_A_TIME, _no_program():
             return ForkServerProcess._Popen(process_obj)
 
 

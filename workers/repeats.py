@@ -11,9 +11,9 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
 from workers.schemas import KEYS
+from workers.value_codes import codes_of
 
 VALUES = {
     "accuracy": [
@@ -73,26 +73,18 @@ def _are_distinct(rows: pa.Table, names: Sequence[str]) -> bool:
     Nearly always so, and told in a fraction of the time that grouping by texts takes: each row is
     one number, made from those of its values.
     """
+    if rows.num_rows < 2:
+        return True
     together, size = np.zeros(rows.num_rows, dtype=np.int64), 1
     for name in names:
-        codes, n_values = _codes(rows[name])
+        codes = codes_of(rows[name])
+        n_values = int(codes.max()) + 1
         if size * n_values > np.iinfo(np.int64).max:
-            distinct, together = np.unique(together, return_inverse=True)
-            size = len(distinct)
+            together = np.unique(together, return_inverse=True)[1]
+            size = int(together.max()) + 1
         together, size = together * n_values + codes, size * n_values
     together.sort()
     return bool((together[1:] != together[:-1]).all())
-
-
-def _codes(column: pa.ChunkedArray) -> tuple[NDArray[np.int64], int]:
-    """Return a number for the value of each row, 0 for null, and how many numbers there are."""
-    if column.null_count == len(column):
-        return np.zeros(len(column), dtype=np.int64), 1
-    array = column.combine_chunks()
-    if not pa.types.is_dictionary(array.type):
-        array = array.dictionary_encode()
-    codes = pc.fill_null(array.indices.cast(pa.int64()), -1).to_numpy(zero_copy_only=False)
-    return codes + 1, len(array.dictionary) + 1
 
 
 def contradicting(rows: pa.Table, table: str) -> list[int]:

@@ -143,6 +143,15 @@ def test_the_id_is_the_hash_of_the_canonical_json(cell: Cell) -> None:
     assert cell.cell_id == hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def test_a_sibling_is_a_cell_with_another_seed_and_other_parents() -> None:
+    asked = replace(CELL, skip_undecodable=True, accept_images=7499)
+    assert asked.cell_id  # known by then, and not the sibling's
+    sibling, expected = asked.sibling(7, (BASE,)), replace(asked, seed=7, parents=(BASE,))
+    assert vars(sibling) == {k: v for k, v in vars(expected).items() if k != "cell_id"}
+    assert sibling.cell_id == expected.cell_id != asked.cell_id
+    assert asked.seed == CELL.seed
+
+
 def test_more_shared_parts_than_are_kept_have_their_own_ids() -> None:
     cells = [replace(CELL, hyperparameters={"strength": n}) for n in range(10_000)]
     ids = [cell.cell_id for cell in cells]
