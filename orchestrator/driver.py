@@ -16,7 +16,9 @@ from typing import Protocol
 
 from orchestrator import lost_tries
 from orchestrator.executor import Executor, Job, Outcome
+from orchestrator.helping import Helping
 from orchestrator.lanes import Lanes
+from orchestrator.packing import packs
 from orchestrator.plan import Node, Plan
 from orchestrator.retry import LASTING, GiveUp, Retry, cure, decide
 from orchestrator.tries import NONE, Tries
@@ -148,6 +150,10 @@ class Driver:
         """Is called after each wait for a cell to end; should cost next to nothing."""
         self.priority: Mapping[str, float] = plan.priority
         """Which of the ready cells goes first: the highest."""
+        self.score_together = 1
+        """How many models that have to be scored and not trained go through a set in one pass."""
+        self.helping = Helping(plan, store)
+        """Says which of the running cells have weights by now, and which can be helped."""
         self.plan, self.executor, self.store, self.observe = plan, executor, store, observe
         self.summary = Summary()
         self._decide = decide
@@ -157,6 +163,10 @@ class Driver:
         self._delayed: list[tuple[float, str]] = []
         self._again: dict[str, Job] = {}
         self._in_flight: dict[str, Job] = {}
+        self._along: dict[str, list[str]] = {}
+        """Cells that are scored along with a cell, and have their own tries when that has ended."""
+        self._released: set[str] = set()
+        """Cells that nothing waits for although they run: their weights are there."""
         self._sorter: TopologicalSorter[str] = TopologicalSorter(
             {cell_id: plan.waits_for(cell_id) for cell_id in plan.todo}
         )
@@ -168,6 +178,7 @@ class Driver:
         while self._goes_on:
             self.steering.check()
             if not self.steering.is_draining:
+                self._release_and_help()
                 self._submit_ready()
             self._take_finished()
             self.look_round()
@@ -184,8 +195,26 @@ class Driver:
         return bool(self._ready or self._delayed or self._in_flight)
 
     def _take_ready(self) -> None:
-        for cell_id in self._sorter.get_ready():
-            self._ready.add(self._lane(cell_id), cell_id, self.priority[cell_id])
+        for cell_id, *others in packs(self.plan, self._sorter.get_ready(), self.score_together):
+            if others:
+                self._along[cell_id] = others
+            self._add_ready(cell_id)
+
+    def _add_ready(self, cell_id: str) -> None:
+        self._ready.add(self._lane(cell_id), cell_id, self.priority[cell_id])
+
+    def _release_and_help(self) -> None:
+        """Go on from weights that are there by now, and let idle workers help to score."""
+        if not self.helping.is_due:
+            return
+        for cell_id in self.helping.look():
+            if cell_id not in self._released:
+                self._released.add(cell_id)
+                self._sorter.done(cell_id)
+                self._take_ready()
+        if not self._ready:
+            for job in self.helping.helpers(self.executor):
+                self.executor.submit(job)
 
     def _lane(self, cell_id: str) -> str:
         return self.executor.lane(self.plan.nodes[cell_id].cell)
@@ -213,12 +242,14 @@ class Driver:
             scored=node.scored,
             curve=node.curve,
             recorded=node.recorded,
+            along=tuple(self.plan.nodes[other].cell for other in self._along.get(cell_id, ())),
         )
         return cured(job, self._history[cell_id])
 
     def _submit(self, job: Job) -> None:
         self.executor.submit(job)
         self._in_flight[job.cell.cell_id] = job
+        self.helping.begun(job)
         self._tell("submitted", job.cell.cell_id, attempt=job.attempt)
 
     def _take_finished(self) -> None:
@@ -229,10 +260,16 @@ class Driver:
         finished = self.executor.wait_any(timeout)
         if finished is not None:
             self.steering.check()
-            cell_id = finished[0].cell.cell_id
-            del self._in_flight[cell_id]
-            self._ready.ended(self._lane(cell_id))
-            self._settle(*finished)
+            job, outcome = finished
+            if job.helps:
+                self.helping.helped(job, outcome.rows)
+                return
+            del self._in_flight[job.cell.cell_id]
+            self.helping.ended(job)
+            self._ready.ended(self._lane(job.cell.cell_id))
+            for other in self._along.pop(job.cell.cell_id, ()):
+                self._add_ready(other)
+            self._settle(replace(job, along=()), outcome)
 
     def _patience(self) -> float | None:
         """Return how long to wait for a cell to end before looking round; None: until one does."""
@@ -253,8 +290,9 @@ class Driver:
             trouble = trouble or self._seal(job) or self.on_done(cell_id)
             self.steering.cell_done()
             self.summary.done.append(cell_id)
-            self._sorter.done(cell_id)
-            self._take_ready()
+            if cell_id not in self._released:
+                self._sorter.done(cell_id)
+                self._take_ready()
             self._tell("done", cell_id, outcome, trouble)
             return
         if outcome.error is ErrorKind.PREEMPTED and self.steering.is_draining:
@@ -296,6 +334,8 @@ class Driver:
     def _fail(self, cell_id: str, outcome: Outcome, reason: str) -> None:
         self.summary.failed[cell_id] = outcome
         self._tell("failed", cell_id, outcome, reason)
+        if cell_id in self._released:
+            return  # its weights are there
         for descendant in self.plan.descendants(cell_id):
             if descendant not in self.summary.blocked:
                 self.summary.blocked[descendant] = cell_id

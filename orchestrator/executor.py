@@ -21,7 +21,7 @@ Work = Callable[[Job, Site], Outcome]
 class Executor(Protocol):
     """Runs jobs. Failures come back as Outcomes; no method raises because a job failed.
 
-    Used by one thread. At most one job of a cell is in flight at a time.
+    Used by one thread. At most one job of a cell is in flight at a time, besides those that help.
     """
 
     @property
@@ -37,6 +37,9 @@ class Executor(Protocol):
 
     def capacity(self, lane: str) -> int:
         """Return how many jobs of a lane are worth having in flight at once."""
+
+    def idle(self, lane: str) -> int:
+        """Return how many more jobs of a lane could start at once, now; may take a moment."""
 
     def submit(self, job: Job) -> None:
         """Take a job; returns at once."""
@@ -80,6 +83,9 @@ class InlineExecutor:
 
     def capacity(self, lane: str) -> int:  # noqa: ARG002
         return 1
+
+    def idle(self, lane: str) -> int:  # noqa: ARG002
+        return 0
 
     def submit(self, job: Job) -> None:
         self._waiting.append(job)

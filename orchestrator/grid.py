@@ -74,6 +74,8 @@ class Grid:
     """Values that some cells have in place of the grid's."""
     image_cache: ImageCache | None = None
     """Where each machine keeps decoded images; its folder as it is filled in there."""
+    score_together: int = 1
+    """How many models that only have to be scored go through a set in one pass."""
     keep: Keep = "all"
     """Which checkpoints stay once they are needed no longer."""
     min_free: int = 2**30
@@ -164,6 +166,7 @@ class Grid:
             "image_cache": None
             if self.image_cache is None
             else self.image_cache.model_dump(mode="json"),
+            "score_together": self.score_together,
             "keep": self.keep,
             "min_free": int(self.min_free),
         }
@@ -235,6 +238,7 @@ def resolve_grid(document: Document, store: str | None = None, is_stored: bool =
         tune=file.tune,
         choices=choices,
         image_cache=cache,
+        score_together=file.score_together,
         keep=file.keep,
         min_free=file.min_free,
         data_template=template,

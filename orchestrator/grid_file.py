@@ -199,6 +199,9 @@ class GridFile(_Section):
     image_cache: ImageCache | None = Field(
         None, description="where each machine keeps decoded images"
     )
+    score_together: Size = Field(
+        1, description="models that only have to be scored and go through a set in one pass"
+    )
     keep: Keep = Field(
         "all",
         description="which checkpoints stay: `needed` deletes those that others were made from "

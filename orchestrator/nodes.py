@@ -128,7 +128,25 @@ class Memory:
 
 def slots(resources: Resources, nodes: Sequence[Node]) -> int:
     """Return how many cells of a class can run at once on the nodes; at least one."""
-    return sum(_side_by_side(resources, n["Resources"]) for n in _fitting(resources, nodes)) or 1
+    return _room(resources, nodes) or 1
+
+
+def free_slots(
+    resources: Resources, nodes: Sequence[Node], free: Mapping[str, Mapping[str, float]]
+) -> int:
+    """Return how many more cells of a class can run on the nodes now.
+
+    Args:
+        resources: that each asks for.
+        nodes: those that may run cells.
+        free: what nothing uses of each node's resources, by its id.
+    """
+    has = [{**node, "Resources": dict(free.get(node["NodeID"], {}))} for node in nodes]
+    return _room(resources, has)
+
+
+def _room(resources: Resources, nodes: Sequence[Node]) -> int:
+    return sum(_side_by_side(resources, n["Resources"]) for n in _fitting(resources, nodes))
 
 
 def _alive(nodes: Sequence[Node]) -> list[Node]:

@@ -28,9 +28,18 @@ from orchestrator.cluster import tokens
 from orchestrator.demands import Demand, Demands, fitted
 from orchestrator.executor import Work
 from orchestrator.grid_file import Resources
-from orchestrator.nodes import Memory, Node, able_nodes, check_feasible, slots, why_waiting
+from orchestrator.nodes import (
+    Memory,
+    Node,
+    able_nodes,
+    check_feasible,
+    free_slots,
+    slots,
+    why_waiting,
+)
 from workers.cell import Cell
 from workers.errors import Problem, UserError
+from workers.helping import help_out
 from workers.job import Job, Site
 from workers.outcome import ErrorKind, Outcome
 from workers.release import release
@@ -110,6 +119,10 @@ class RayExecutor:
     def capacity(self, lane: str) -> int:
         # A few jobs more than can run at once, so that no worker waits for the driver.
         return 2 * self._classes[lane].slots + 16
+
+    def idle(self, lane: str) -> int:
+        resources = self._classes[lane].demand.resources
+        return free_slots(resources, self._cluster.fit_nodes(), free_resources())
 
     def submit(self, job: Job) -> None:
         self._running[self._classes[self.lane(job.cell)].start(job)] = job
@@ -228,7 +241,7 @@ def ending_spoilt(work: Work) -> Work:
 
     def run(job: Job, site: Site) -> Outcome:
         name_process(job.cell)
-        outcome = work(job, site)
+        outcome = (help_out if job.helps else work)(job, site)
         if outcome.error is ErrorKind.WORKER_CRASH or not release():
             os._exit(1)
         return outcome

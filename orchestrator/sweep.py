@@ -217,6 +217,7 @@ def drive(
     )
     driver.look_round = watcher.look_round
     driver.priority = priority_of(grid, plan)
+    driver.score_together = grid.score_together
     compacting = Compacting(store, steering.check, driver.is_running)
     driver.on_done = compacting.done
     if grid.keep != "all":

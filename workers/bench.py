@@ -17,7 +17,7 @@ from workers.cell import digest
 from workers.curve_recorder import CurveRecorder
 from workers.datasets import Dataset, Split, read_dataset
 from workers.errors import DataError, LostCheckpointError, PreemptedError, Problem, UserError
-from workers.evaluate import BATCH_SIZE, Score, evaluate
+from workers.evaluate import BATCH_SIZE, Score, evaluate, evaluate_together
 from workers.frozen import TensorSource, features_of, logits_of
 from workers.going import may_go_on
 from workers.holdout import Batches, PartOf, split_off
@@ -297,16 +297,28 @@ class Bench:
         predictions: PredictionFile | None = None,
     ) -> Score:
         """Evaluate a model on one split, perhaps keeping what it predicts of each image."""
-        source = self.source(dataset, [split])
-        scorer = Scorer(dataset.classes, self.device)
-        # What did not fit into a GPU's memory while training may not fit while scoring either.
-        batch_size = max(1, BATCH_SIZE // self.job.micro_batches)
         if predictions is None:
-            return evaluate(module, source, scorer, self.normalise, batch_size)
+            (score,) = self.score_together([module], dataset, split)
+            return score
+        scorer = Scorer(dataset.classes, self.device)
         seen = Seen(scorer, predictions.masks, predictions.top)
-        score = evaluate(module, source, scorer, self.normalise, batch_size, seen)
+        source = self.source(dataset, [split])
+        score = evaluate(module, source, scorer, self.normalise, self._batch_size, seen)
         predictions.add(split, seen.columns())
         return score
+
+    def score_together(
+        self, modules: Sequence[nn.Module], dataset: Dataset, split: Split
+    ) -> list[Score]:
+        """Evaluate models that take the same images on one split, each image decoded once."""
+        scorer = Scorer(dataset.classes, self.device)
+        source = self.source(dataset, [split])
+        return evaluate_together(modules, source, scorer, self.normalise, self._batch_size)
+
+    @property
+    def _batch_size(self) -> int:
+        # What did not fit into a GPU's memory while training may not fit while scoring either.
+        return max(1, BATCH_SIZE // self.job.micro_batches)
 
 
 @lru_cache(maxsize=64)

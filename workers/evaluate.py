@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -30,7 +30,6 @@ class Score:
     """Mean cross-entropy over the class mask."""
 
 
-@torch.inference_mode()
 def evaluate(
     module: nn.Module,
     source: Batches,
@@ -40,20 +39,66 @@ def evaluate(
     observe: Observe | None = None,
 ) -> Score:
     """Score every image of a source in float32, in eval mode, and in the source's order."""
-    module.eval()
-    correct, correct_unmasked, total, loss = 0, 0, 0, 0.0
+    (found,) = evaluate_together([module], source, scorer, normalise, batch_size, observe)
+    return found
+
+
+@torch.inference_mode()
+def evaluate_together(
+    modules: Sequence[nn.Module],
+    source: Batches,
+    scorer: Scorer,
+    normalise: Callable[[torch.Tensor], torch.Tensor],
+    batch_size: int = BATCH_SIZE,
+    observe: Observe | None = None,
+) -> list[Score]:
+    """Score several modules in one pass over a source: each gets the batches it would get alone.
+
+    Args:
+        modules: that take the same input.
+        source: of the images; each is decoded once.
+        scorer: of their set.
+        normalise: turns uint8 pixels [B, C, H, W] into the modules' input on their device.
+        batch_size: images that a module is given at a time.
+        observe: is given what the first module says of each batch.
+
+    Returns:
+        Their scores, in their order.
+    """
+    tallies = [Tally(module.eval(), scorer) for module in modules]
     for batch in source.batches(torch.arange(len(source)), batch_size):
         images = normalise(batch.pixels)
         labels = batch.labels.to(images.device, non_blocking=True)
-        logits = module(images).float()
+        for tally in tallies:
+            logits, selected = tally.add(images, labels)
+            if observe is not None and tally is tallies[0]:
+                observe(logits, selected, labels)
+    return [tally.score for tally in tallies]
+
+
+class Tally:
+    """Counts what a module gets right, batch by batch."""
+
+    def __init__(self, module: nn.Module, scorer: Scorer) -> None:
+        self._module, self._scorer = module, scorer
+        self._correct, self._correct_unmasked, self._total, self._loss = 0, 0, 0, 0.0
+
+    def add(self, images: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Take a batch, and return its logits [B, n_labels] and those under the class mask."""
+        scorer = self._scorer
+        logits = self._module(images).float()
         selected = scorer.select(logits)
-        correct += int(scorer.correct(selected, labels).sum())
-        correct_unmasked += int(scorer.correct_unmasked(logits, labels).sum())
-        loss += float(scorer.cross_entropy(selected, labels, reduction="sum"))
-        total += len(labels)
-        if observe is not None:
-            observe(logits, selected, labels)
-    return Score(correct, correct_unmasked, total, loss / total)
+        self._correct += int(scorer.correct(selected, labels).sum())
+        self._correct_unmasked += int(scorer.correct_unmasked(logits, labels).sum())
+        self._loss += float(scorer.cross_entropy(selected, labels, reduction="sum"))
+        self._total += len(labels)
+        return logits, selected
+
+    @property
+    def score(self) -> Score:
+        """What it got so far."""
+        mean = self._loss / self._total
+        return Score(self._correct, self._correct_unmasked, self._total, mean)
 
 
 @contextmanager

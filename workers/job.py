@@ -79,6 +79,10 @@ class Job:
 
     scored: tuple[str, ...] = ()
     """Those of `evaluate` whose rows are there, and only predictions are missing."""
+    helps: bool = False
+    """Whether another worker is at this try, and this one scores some of its splits."""
+    along: tuple[Cell, ...] = ()
+    """Cells whose models are scored in the same passes; each has a try of its own later."""
     curve: Curve | None = None
     """What is evaluated while it is trained, if it is."""
     recorded: frozenset[tuple[str, int]] = frozenset()

@@ -14,56 +14,65 @@ if TYPE_CHECKING:
     from torch import nn
 
     from workers.bench import Bench
-    from workers.datasets import Dataset
-    from workers.predictions import PredictionFile
+    from workers.datasets import Dataset, Split
+    from workers.evaluate import Score
 
 
-def score(
-    bench: Bench,
-    module: nn.Module,
-    dataset: Dataset,
-    predictions: PredictionFile | None = None,
-    **about: Any,
-) -> list[Row]:
+def score(bench: Bench, module: nn.Module, dataset: Dataset, **about: Any) -> list[Row]:
     """Score a model on every split of a data set.
 
     Args:
         bench: of the cell that the model is of.
         module: the model.
         dataset: what to score it on.
-        predictions: is given what is predicted of each image, if anybody wants it.
         about: columns that take the place of those for a finished cell and a whole set.
 
     Returns:
         A row per split.
     """
-    from workers.models import weights_digest
-
     rows: list[Row] = []
     for split in dataset.splits:
         started = datetime.now(UTC)
-        found = bench.score(module, dataset, split, predictions)
-        rows.append(
-            {
-                **describe(bench.cell),
-                "eval_dataset": dataset.spec.name,
-                "corruption": split.corruption,
-                "severity": split.severity,
-                **vars(found),
-                "n_expected": split.n_expected,
-                "dataset_digest": dataset.digest,
-                "transform_digest": bench.transform.digest,
-                "weights_digest": weights_digest(bench.cell.model, bench.data_root),
-                "precision": "fp32",
-                "device": provenance.gpu_in_use() or bench.device.type,
-                **versions(bench.site),
-                "attempt": bench.job.attempt,
-                "started_at": started,
-                "finished_at": datetime.now(UTC),
-                **about,
-            }
-        )
+        found = bench.score(module, dataset, split)
+        rows.append({**split_row(bench, dataset, split, found, started), **about})
     return rows
+
+
+def split_row(bench: Bench, dataset: Dataset, split: Split, score: Score, started: datetime) -> Row:
+    """Return the row of a finished cell and a split that was scored, just now, since `started`."""
+    return {
+        **describe(bench.cell),
+        **split_key(dataset, split),
+        **vars(score),
+        "n_expected": split.n_expected,
+        **made_of(bench, dataset),
+        **versions(bench.site),
+        "attempt": bench.job.attempt,
+        "started_at": started,
+        "finished_at": datetime.now(UTC),
+    }
+
+
+def split_key(dataset: Dataset, split: Split) -> Row:
+    """Return the columns that say which split a row is of."""
+    return {
+        "eval_dataset": dataset.spec.name,
+        "corruption": split.corruption,
+        "severity": split.severity,
+    }
+
+
+def made_of(bench: Bench, dataset: Dataset) -> Row:
+    """Return the columns that say what a row's numbers are made of, besides its cell."""
+    from workers.models import weights_digest
+
+    return {
+        "dataset_digest": dataset.digest,
+        "transform_digest": bench.transform.digest,
+        "weights_digest": weights_digest(bench.cell.model, bench.data_root),
+        "precision": "fp32",
+        "device": provenance.gpu_in_use() or bench.device.type,
+    }
 
 
 def describe(cell: Cell) -> Row:

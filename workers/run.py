@@ -11,31 +11,18 @@ import logging
 import os
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
 from workers.attempts import begun_row, ended_row, printable, used_columns
-from workers.errors import (
-    DataError,
-    DivergedError,
-    LostCheckpointError,
-    PreemptedError,
-    Problem,
-    UserError,
-)
+from workers.errors import DataError, DivergedError, LostCheckpointError, PreemptedError, UserError
 from workers.going import may_go_on, stop_if_asked
 from workers.job import Job, Site
 from workers.logs import keeping_log, rescue
 from workers.outcome import ErrorKind, Outcome
-from workers.predictions import PredictionFile
 from workers.release import fills_gpu, loses_gpu
-from workers.rows import score
-from workers.schemas import KEYS
 from workers.storage import StorageError
 from workers.store import CHECKPOINT, Row, Store
 
@@ -43,8 +30,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from workers.bench import Bench
-
-COUNTS = ("n_correct", "n_correct_unmasked", "n_total")
+    from workers.set_scores import Model
 
 Perform = Callable[[Job, Site, Store], int]
 """Does a job's work and returns the number of rows that it committed."""
@@ -146,12 +132,34 @@ def perform_cell(job: Job, site: Site, store: Store) -> int:
     """Make the cell's model and commit a row for every split of the sets that are missing."""
     bench = open_bench(job, site, store)
     module = make_model_anyway(bench)
-    before = rows_before(job, store)
+    if not job.evaluate:
+        return 0
+    from workers.set_scores import Model, SetScores
+
+    scores = SetScores(Model(bench, module), models_along(bench))
     rows = 0
     for name in job.evaluate:
         stop_if_asked(store, site.driver)
-        rows += score_set(bench, module, name, before)
+        rows += scores.commit(name)
+    scores.close()
     return rows
+
+
+def models_along(bench: Bench) -> list[Model]:
+    """Make the models of the cells that are scored along with a cell.
+
+    One that cannot be made is left out: its own try will say why.
+    """
+    from workers.set_scores import Model
+
+    models = []
+    for cell in bench.job.along:
+        own = open_bench(replace(bench.job, cell=cell, along=()), bench.site, bench.store)
+        try:
+            models.append(Model(own, make_model_anyway(own)))
+        except Exception as error:
+            logger.warning("%s is not scored along: %s", cell, error)
+    return models
 
 
 def open_bench(job: Job, site: Site, store: Store) -> Bench:
@@ -216,72 +224,6 @@ def make_model(bench: Bench) -> nn.Module:
         bench.store.save_artifact(cell.cell_id, CHECKPOINT, pack_with_digest(state_of(module)))
         bench.states.clear()
     return module
-
-
-def score_set(bench: Bench, module: nn.Module, name: str, before: Sequence[Row] = ()) -> int:
-    """Score a model on every split of one evaluation set and commit the rows together.
-
-    Predictions that are asked for come first: where the rows are, they are, too. A set that was
-    scored before keeps its rows.
-
-    Args:
-        bench: of the cell.
-        module: its model.
-        name: of the set.
-        before: the rows that the store has of the sets that were scored before.
-
-    Returns:
-        How many rows were committed.
-    """
-    dataset, cell_id = bench.dataset(name), bench.cell.cell_id
-    if name in bench.site.predictions:
-        kept = PredictionFile(cell_id, dataset, bench.suite, bench.site.top)
-        rows = score(bench, module, dataset, kept)
-        check_unchanged(rows, before)
-        bench.store.commit_predictions(cell_id, name, kept.close())
-    else:
-        rows = score(bench, module, dataset)
-    correct, total = (sum(row[key] for row in rows) for key in ("n_correct", "n_total"))
-    logger.info("%s: %d of %d images right", name, correct, total)
-    if name in bench.job.scored:
-        return 0
-    bench.store.commit_accuracy(cell_id, name, rows)
-    return len(rows)
-
-
-def rows_before(job: Job, store: Store) -> list[Row]:
-    """Return the rows of the sets of which only predictions are missing.
-
-    Reads the whole table, so only where there is such a set.
-    """
-    if not job.scored:
-        return []
-    table = store.scan("accuracy", [*KEYS["accuracy"], *COUNTS, "device"]).table
-    is_meant = pc.and_(
-        pc.equal(table["cell_id"], job.cell.cell_id),
-        pc.and_(pc.is_null(table["epoch"]), pc.is_in(table["eval_dataset"], pa.array(job.scored))),
-    )
-    rows: list[Row] = table.filter(is_meant).to_pylist()
-    return rows
-
-
-def check_unchanged(rows: Sequence[Row], before: Sequence[Row]) -> None:
-    """Check that a finished cell's rows are what they were, where it was scored before.
-
-    Raises:
-        UserError: when they are not: predictions would then belong to other numbers than are there.
-    """
-    key = KEYS["accuracy"]
-    known = {tuple(row[column] for column in key): row for row in before}
-    for row in rows:
-        old = known.get(tuple(row.get(column) for column in key), row)
-        counts = [
-            f"{one['n_correct']} of {one['n_total']} on {one['device']}" for one in (old, row)
-        ]
-        if any(old[column] != row[column] for column in COUNTS):
-            problem = f"its rows say {counts[0]}, and scored again it is {counts[1]}"
-            hint = "keep predictions on the kind of device that the rows were made on"
-            raise UserError([Problem(f"{row['eval_dataset']}", problem, hint)])
 
 
 def classify(error: Exception) -> ErrorKind:

@@ -26,6 +26,7 @@ from workers.errors import Problem, UserError
 from workers.repeats import distinct, needed
 from workers.salvage import keep_sound_rows, take_out
 from workers.schemas import KEYS, SCHEMA_VERSION, TABLES
+from workers.scored_splits import spent
 from workers.storage import TEMPORARY, Storage
 from workers.tables import DamagedTableError, Reading, is_merged, read_file, read_table
 
@@ -256,18 +257,19 @@ class Store:
     def sweep(self) -> None:
         """Clear what drivers and writers that died have left.
 
-        Those are unsealed parts, temporary files, and training states of cells that are trained: a
-        worker that was thought dead may have written them after its successor was done.
+        Those are unsealed parts, temporary files, rows of splits whose set is done, and training
+        states of cells that are trained: a worker that was thought dead may have written them after
+        its successor was done.
         """
         for cell_id, parts in self._unsealed().items():
             self.seal(cell_id, parts)
-        for name in self._debris():
+        for name in [*self._debris(), *spent(self.storage)]:
             self.storage.delete(name)
 
     @property
     def needs_sweeping(self) -> bool:
         """Whether `sweep` would find anything."""
-        return bool(self._unsealed() or self._debris())
+        return bool(self._unsealed() or self._debris() or spent(self.storage))
 
     def _unsealed(self) -> dict[str, list[str]]:
         """Return the parts of rows that have a file of their own, by cell."""

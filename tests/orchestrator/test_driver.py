@@ -50,6 +50,9 @@ class Scripted:
     def lane(self, cell: Cell) -> str:
         return ""
 
+    def idle(self, lane: str) -> int:
+        return 0
+
     def capacity(self, lane: str) -> int:
         return self.room
 
@@ -413,6 +416,9 @@ class TwoLanes(Scripted):
 
     def lane(self, cell: Cell) -> str:
         return cell.label
+
+    def idle(self, lane: str) -> int:
+        return 0
 
     def capacity(self, lane: str) -> int:
         return 1 if lane == "gpu" else 2

@@ -1,0 +1,305 @@
+"""Whoever scores a cell's splits, in whatever passes: its rows are the same to the bit."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.embedded import cell_of, embedded_model
+from workers import set_scores
+from workers.bench import Bench
+from workers.cell import Cell
+from workers.errors import PreemptedError
+from workers.helping import help_out
+from workers.job import Job, Site
+from workers.outcome import ErrorKind
+from workers.run import execute
+from workers.schemas import KEYS
+from workers.scored_splits import FOLDER, ScoredSplits
+from workers.store import CHECKPOINT, Store
+
+SETS = ("val", "v2", "c")
+N_SPLITS = 2 + 40
+NUMBERS = ("n_correct", "n_correct_unmasked", "n_total", "n_expected", "loss")
+
+
+@dataclass
+class Lab:
+    """A store, and whom its cells' splits are scored by."""
+
+    site: Site
+    scored: list[str]
+    """The splits that were really scored, in their order, each with the models' number."""
+
+    @property
+    def store(self) -> Store:
+        return Store(self.site.store)
+
+    def run(self, cell: Cell, attempt: int = 1, **more: Any) -> None:
+        outcome = execute(Job(cell, SETS, attempt, **more), self.site)
+        assert outcome.ok, outcome.traceback
+
+    def make(self, cell: Cell) -> None:
+        """Make a cell's model and those it starts from, without scoring any."""
+        for parent in cell.parents:
+            if not parent.is_baseline and not self.store.has_checkpoint(parent.cell_id):
+                self.make(parent)
+        assert execute(Job(cell, ()), self.site).ok
+
+    def help(self, cell: Cell, **more: Any) -> int:
+        outcome = help_out(Job(cell, SETS, helps=True, **more), self.site)
+        assert outcome.ok, outcome.traceback
+        return outcome.rows
+
+    def rows(self, cell: Cell) -> list[tuple[Any, ...]]:
+        rows = self.store.scan("accuracy").table.to_pylist()
+        mine = [row for row in rows if row["cell_id"] == cell.cell_id]
+        found = [tuple(row[name] for name in (*KEYS["accuracy"], *NUMBERS)) for row in mine]
+        assert len(found) == N_SPLITS
+        return sorted(found, key=str)
+
+    @property
+    def left_over(self) -> list[str]:
+        return list(self.store.storage.walk(FOLDER))
+
+
+@pytest.fixture
+def lab(digits_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lab:
+    lab = Lab(Site(store=str(tmp_path / "store"), data_root=str(digits_root)), [])
+    score_together = Bench.score_together
+
+    def noting(self: Bench, modules: Any, dataset: Any, split: Any) -> Any:
+        shown = "/".join(filter(None, (dataset.spec.name, split.corruption, str(split.severity))))
+        lab.scored.append(f"{shown} x{len(modules)}")
+        return score_together(self, modules, dataset, split)
+
+    monkeypatch.setattr(Bench, "score_together", noting)
+    return lab
+
+
+@pytest.fixture
+def alone(digits_root: Path, tmp_path: Path) -> Lab:
+    """A lab in which nothing is shared."""
+    return Lab(Site(store=str(tmp_path / "alone"), data_root=str(digits_root)), [])
+
+
+@pytest.fixture
+def every_split_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(set_scores, "KEEP_S", -1.0)
+
+
+@pytest.fixture
+def cell(digits_root: Path) -> Cell:
+    return cell_of("ft", embedded_model("resnet_digits", digits_root))
+
+
+@pytest.fixture
+def interrupted(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A try dies when it has kept the rows of ten splits."""
+    keep, kept = ScoredSplits.keep, []
+
+    def dies(self: ScoredSplits, rows: Any) -> None:
+        keep(self, rows)
+        kept.append(rows)
+        if len(kept) == 10:
+            raise PreemptedError("killed")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ScoredSplits, "keep", dies)
+        yield
+
+
+def test_a_helper_leaves_the_first_split_to_the_cell_s_worker_who_takes_over_the_rest(
+    lab: Lab, alone: Lab, cell: Cell
+) -> None:
+    lab.make(cell)
+    assert lab.help(cell) == N_SPLITS - 1
+    assert lab.scored[0].startswith("c/")  # from the last one back
+    assert lab.scored[-1] == "v2/None x1"
+    assert lab.help(cell) == 0, "there is nothing left that could be done"
+    lab.scored.clear()
+    lab.run(cell)
+    assert lab.scored == ["val/None x1"]
+    assert lab.left_over == []
+    alone.run(cell)
+    assert lab.rows(cell) == alone.rows(cell)
+
+
+def test_a_worker_and_helpers_at_once(lab: Lab, alone: Lab, cell: Cell) -> None:
+    lab.make(cell)
+    helpers = [threading.Thread(target=lab.help, args=(cell,)) for _ in range(2)]
+    for helper in helpers:
+        helper.start()
+    lab.run(cell)
+    for helper in helpers:
+        helper.join()
+    alone.run(cell)
+    assert lab.rows(cell) == alone.rows(cell)
+    lab.store.sweep()  # as the next run does: a helper may have been the last
+    assert lab.left_over == []
+
+
+@pytest.mark.usefixtures("every_split_is_kept")
+def test_a_try_that_dies_loses_no_split(
+    lab: Lab, alone: Lab, cell: Cell, request: pytest.FixtureRequest
+) -> None:
+    request.getfixturevalue("interrupted")
+    assert execute(Job(cell, SETS), lab.site).error is ErrorKind.PREEMPTED
+    assert len(lab.scored) == 10
+    first = list(lab.scored)
+    request.getfixturevalue("monkeypatch").undo
+    lab.scored.clear()
+    outcome = execute(Job(cell, SETS, attempt=2), lab.site)
+    assert outcome.ok, outcome.traceback
+    assert not set(lab.scored) & set(first)
+    assert len(lab.scored) == N_SPLITS - 10
+    alone.run(cell)
+    assert lab.rows(cell) == alone.rows(cell)
+    assert lab.left_over == []
+
+
+@pytest.mark.parametrize(
+    "column", ["dataset_digest", "transform_digest", "weights_digest", "device", "torch_version"]
+)
+def test_a_row_that_was_made_of_something_else_is_not_taken(
+    lab: Lab, cell: Cell, column: str
+) -> None:
+    lab.make(cell)
+    lab.help(cell)
+    kept = ScoredSplits(lab.store.storage, cell.cell_id)
+    kept.look()
+    row = kept.find(("v2", 0))
+    assert row is not None
+    kept.keep([(("v2", 0), {**row, column: "another"})])
+    lab.scored.clear()
+    lab.run(cell)
+    assert lab.scored == ["val/None x1", "v2/None x1"]
+
+
+def test_rows_that_are_damaged_are_made_again(lab: Lab, alone: Lab, cell: Cell) -> None:
+    lab.make(cell)
+    lab.help(cell)
+    files = [name for name in lab.left_over if name.endswith(".rows")]
+    for number, name in enumerate(sorted(files)):
+        path = Path(lab.store.storage.path(name))
+        data = bytearray(path.read_bytes())
+        if number % 3 == 0:
+            data = data[: len(data) // 2]
+        elif number % 3 == 1:
+            data[len(data) // 2] ^= 1
+        path.write_bytes(data)
+    lab.scored.clear()
+    lab.run(cell)
+    assert len(lab.scored) > N_SPLITS // 2
+    alone.run(cell)
+    assert lab.rows(cell) == alone.rows(cell)
+
+
+def test_a_split_that_a_helper_has_begun_is_waited_for(lab: Lab, cell: Cell) -> None:
+    """The helper's last split takes it two seconds; its worker does not score it as well."""
+    lab.make(cell)
+    lab.help(cell)
+    kept = ScoredSplits(lab.store.storage, cell.cell_id)
+    kept.look()
+    last = ("c", 39)
+    row = kept.find(last)
+    assert row is not None
+    lab.store.storage.delete(f"{FOLDER}/{cell.cell_id}/c.0039.rows")
+
+    def finish() -> None:
+        time.sleep(2)
+        ScoredSplits(lab.store.storage, cell.cell_id).keep([(last, row)])
+
+    helper = threading.Thread(target=finish)
+    lab.scored.clear()
+    # A try withdraws the claims that it finds; this one counts as made afterwards.
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(ScoredSplits, "withdraw", lambda self: None)
+        helper.start()
+        lab.run(cell)
+    helper.join()
+    assert lab.scored == ["val/None x1"]
+
+
+def test_a_helper_that_died_is_not_waited_for_without_end(
+    lab: Lab, alone: Lab, cell: Cell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(set_scores, "LEAST_PATIENCE_S", 0.5)
+    lab.make(cell)
+    kept = ScoredSplits(lab.store.storage, cell.cell_id)
+    kept.claim(("c", 39), "cpu")
+    kept.claim(("c", 38), "another kind of GPU")
+    monkeypatch.setattr(ScoredSplits, "withdraw", lambda self: None)
+    lab.run(cell)
+    assert len(lab.scored) == N_SPLITS
+    alone.run(cell)
+    assert lab.rows(cell) == alone.rows(cell)
+
+
+def test_claims_of_an_earlier_try_are_withdrawn(lab: Lab, cell: Cell) -> None:
+    lab.make(cell)
+    kept = ScoredSplits(lab.store.storage, cell.cell_id)
+    kept.claim(("v2", 0), "cpu")
+    started = time.monotonic()
+    lab.run(cell)
+    assert time.monotonic() - started < set_scores.LEAST_PATIENCE_S
+    assert lab.left_over == []
+
+
+def test_no_help_without_weights_or_for_predictions(lab: Lab, cell: Cell) -> None:
+    assert lab.help(cell) == 0
+    lab.make(cell)
+    lab.site = replace(lab.site, predictions=("v2", "c"))
+    assert lab.help(cell) == 0
+    assert lab.scored == []
+
+
+def test_a_helper_that_fails_says_so_and_changes_nothing(lab: Lab, cell: Cell) -> None:
+    lab.make(cell)
+    path = Path(lab.store.storage.path(f"artifacts/{cell.cell_id}/{CHECKPOINT}"))
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-100])
+    outcome = help_out(Job(cell, SETS, helps=True), lab.site)
+    assert outcome.error is not None
+    assert "cut short" in outcome.message or "lost" in outcome.message.lower()
+    assert lab.store.scan("attempts").table.num_rows == 1  # of `make`
+    lab.run(cell)
+
+
+def test_models_in_one_pass_get_the_rows_that_each_gets_alone(
+    digits_root: Path, lab: Lab, alone: Lab
+) -> None:
+    model = embedded_model("vit_digits", digits_root)
+    soup = cell_of("soup", model, members=("pretrained", "ft"))
+    blends = [cell_of("wise-ft", model, alpha=alpha) for alpha in (0.25, 0.75)]
+    for one in (soup, *blends):
+        for each in (lab, alone):
+            each.make(one)
+    lab.scored.clear()
+    lab.run(soup, attempt=2, along=tuple(blends))
+    assert len(lab.scored) == N_SPLITS
+    assert all(shown.endswith("x3") for shown in lab.scored)
+    lab.scored.clear()
+    for blend in blends:
+        lab.run(blend, attempt=2)
+    assert lab.scored == []
+    assert lab.left_over == []
+    for one in (soup, *blends):
+        alone.run(one, attempt=2)
+        assert lab.rows(one) == alone.rows(one)
+
+
+def test_a_model_that_cannot_be_made_is_left_out(digits_root: Path, lab: Lab) -> None:
+    model = embedded_model("vit_digits", digits_root)
+    soup = cell_of("soup", model, members=("pretrained", "ft"))
+    lab.make(soup)
+    broken = replace(cell_of("wise-ft", model), model=replace(model, architecture="no_such_vit"))
+    lab.scored.clear()
+    lab.run(soup, attempt=2, along=(broken,))
+    assert lab.scored[0].endswith("x1")
