@@ -2,8 +2,9 @@
 
 Beside each other on one model, set and machine: timm's loader and the loop of its validation
 script; this project's evaluation without its cache of images, while it fills that, and from it; and
-the forward pass alone on pixels in memory, which is the limit. Then the same for a training epoch.
-All of them have to give the same number of right images.
+the forward pass alone on pixels in memory, which is the limit. Then several checkpoints of the
+model, one after another and in one pass over the files, and the same for a training epoch. All of
+them have to give the same number of right images.
 
     python -m benchmarks.throughput [--model resnet18] [--images 512] [--workers 2] [--repeat 3]
 """
@@ -33,7 +34,7 @@ from timm.data.loader import create_loader
 from benchmarks.machine import machine
 from workers import images as images_module
 from workers.datasets.base import Dataset, read_split
-from workers.evaluate import evaluate
+from workers.evaluate import evaluate, evaluate_together
 from workers.frozen import TensorSource
 from workers.holdout import Batches
 from workers.images import ImageSource, Transform
@@ -48,6 +49,9 @@ N_CLASSES = 8
 SIDES = (500, 375)
 """Of the pictures in pixels: those of most ImageNet files."""
 BATCH = 64
+N_CHECKPOINTS = 4
+"""That are evaluated on the same files; the same weights will do, as they are not compared."""
+SEVERAL = f"evaluate {N_CHECKPOINTS}"
 
 err = Console(stderr=True)
 
@@ -111,6 +115,18 @@ class Bench:
     def evaluated(self, source: Batches, normalise: Callable[..., torch.Tensor]) -> int:
         return evaluate(self.module, source, self.scorer, normalise, BATCH).n_correct
 
+    def evaluated_apart(self, source: Callable[[], Batches]) -> int:
+        """Evaluate each of the checkpoints in a pass of its own; return what each got right."""
+        (each,) = {self.evaluated(source(), self.normalise) for _ in range(N_CHECKPOINTS)}
+        return each
+
+    def evaluated_together(self, source: Batches) -> int:
+        """Evaluate the checkpoints in one pass; return what each got right."""
+        modules = [self.module] * N_CHECKPOINTS
+        scores = evaluate_together(modules, source, self.scorer, self.normalise, BATCH)
+        (each,) = {score.n_correct for score in scores}
+        return each
+
     def trained(self, source: Batches, normalise: Callable[..., torch.Tensor]) -> int:
         """Train for an epoch from the same weights; return how many images were right."""
         module = timm.create_model(self.model_name, num_classes=N_CLASSES).to(self.device)
@@ -166,6 +182,11 @@ def contenders(bench: Bench, round_: int) -> dict[str, Callable[[], int]]:
             bench.source(cache), bench.normalise
         ),
         "evaluate: forward pass alone": lambda: bench.evaluated(memory, as_it_is),
+        f"{SEVERAL}: one after another": lambda: bench.evaluated_apart(bench.source),
+        f"{SEVERAL}: in one pass": lambda: bench.evaluated_together(bench.source()),
+        f"{SEVERAL}: one after another, from the cache": lambda: bench.evaluated_apart(
+            lambda: bench.source(cache)
+        ),
         "train: rib without cache": lambda: bench.trained(bench.source(), bench.normalise),
         "train: rib from the cache": lambda: bench.trained(bench.source(cache), bench.normalise),
         "train: steps alone": lambda: bench.trained(memory, as_it_is),
@@ -187,11 +208,9 @@ def table_of(rates: dict[str, float]) -> Table:
         table.add_column(head, justify="right" if head else "left")
     for name, rate in rates.items():
         kind = name.partition(":")[0]
-        limit = rates[
-            "evaluate: forward pass alone" if kind == "evaluate" else "train: steps alone"
-        ]
+        limit = rates["train: steps alone" if kind == "train" else "evaluate: forward pass alone"]
         timm_s = rates["evaluate: timm's loader and loop"]
-        beside = f"{rate / timm_s:.2f}" if kind == "evaluate" else ""
+        beside = "" if kind == "train" else f"{rate / timm_s:.2f}"
         table.add_row(name, f"{rate:.1f}", f"{rate / limit:.2f}", beside)
     return table
 
@@ -212,8 +231,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for round_ in range(options.repeat):
             for name, work in contenders(bench, round_).items():
                 took, correct = seconds_of(work, bench.device)
+                took /= N_CHECKPOINTS if name.startswith(SEVERAL) else 1
                 seconds.setdefault(name, []).append(took)
-                found.setdefault(name.partition(":")[0], set()).add(correct)
+                found.setdefault(name.split()[0].rstrip(":"), set()).add(correct)
                 err.print(f"{name}: {options.images / took:.1f} images/s", highlight=False)
         assert all(len(counts) == 1 for counts in found.values()), found
         device = torch.cuda.get_device_name() if bench.device.type == "cuda" else "CPU"

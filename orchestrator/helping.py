@@ -27,7 +27,7 @@ WORK_PER_LOOK = 20
 CELLS_A_LOOK = 16
 
 AFTER_S = 20.0
-"""A cell is helped once it has been scored for so long, in seconds: helpers have to read weights."""
+"""A cell is helped once it has been scored for so long, in seconds: to begin takes a while."""
 
 
 @dataclass

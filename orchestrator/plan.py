@@ -82,10 +82,14 @@ class Node:
         return self.has_to_train and len(self.missing) < len(self.wanted)
 
     @property
+    def making_cost(self) -> float:
+        """Cost of its weights, in forward passes of one image."""
+        return 1.0 + TRAINING_COST * self.training_weight * self.training_images
+
+    @property
     def cost(self) -> float:
-        """Cost in forward passes of one image."""
-        training = TRAINING_COST * self.training_weight * self.training_images
-        return 1.0 + training + self.evaluation_images
+        """Cost of its weights and rows, in forward passes of one image."""
+        return self.making_cost + self.evaluation_images
 
 
 @dataclass(frozen=True)
@@ -160,17 +164,23 @@ class Plan:
     @cached_property
     def priority(self) -> dict[str, float]:
         """The order by cost in images: see `priority_by`."""
-        return self.priority_by(lambda node: node.cost)
+        return self.priority_by(lambda _: 1.0)
 
-    def priority_by(self, cost: Callable[[Node], float]) -> dict[str, float]:
+    def priority_by(self, slowness: Callable[[Node], float]) -> dict[str, float]:
         """Return for each cell the cost of the longest chain of work that starts with it.
 
-        Taking ready cells by it runs the critical path first and the longest cells early.
+        Taking ready cells by it runs the critical path first and the longest cells early. What is
+        made from a cell waits for its weights, not for its rows.
+
+        Args:
+            slowness: of a cell: what its cost in images is multiplied by.
         """
         priority: dict[str, float] = {}
         for cell_id in reversed(self.nodes):
-            below = max((priority[child] for child in self.waiting[cell_id]), default=0.0)
-            priority[cell_id] = below + cost(self.nodes[cell_id])
+            node = self.nodes[cell_id]
+            scoring, pace = node.cost - node.making_cost, slowness(node)
+            below = (priority[child] for child in self.waiting[cell_id])
+            priority[cell_id] = pace * node.making_cost + max(pace * scoring, *below, 0.0)
         return priority
 
     def descendants(self, cell_id: str) -> Iterator[str]:

@@ -238,7 +238,7 @@ def priority_of(grid: Grid, plan: Plan) -> Mapping[str, float]:
         return plan.priority
     todo = [plan.nodes[cell_id] for cell_id in plan.todo]
     slowness = make_estimates(grid, {}).slowness(todo)
-    return plan.priority_by(lambda node: node.cost * slowness.get(node.cell.model.name, 1.0))
+    return plan.priority_by(lambda node: slowness.get(node.cell.model.name, 1.0))
 
 
 def canary_complaints(store: Store, grid: Grid, tell: Callable[[str], None]) -> tuple[str, ...]:

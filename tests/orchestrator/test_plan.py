@@ -233,17 +233,17 @@ def make_node(cell: Cell, cost: int = 0, weights: bool = False) -> Node:
 
 
 def test_priority_is_the_longest_chain_of_work() -> None:
-    #  a(1) -> b(2) -> d(3);  a -> c(10);  e(4), alone
+    #  a -> b -> d;  a -> c;  e alone. Weights cost 1 each; only these are waited for.
     a = make_cell("a")
     b, c, e = make_cell("b", (a,)), make_cell("c", (a,)), make_cell("e")
     d = make_cell("d", (b,))
-    costs = {a: 0, b: 1, c: 9, d: 2, e: 3}  # a cell costs one more than its images
+    costs = {a: 0, b: 1, c: 9, d: 2, e: 3}  # of its rows
     plan = Plan(
         {cell.cell_id: make_node(cell, cost) for cell, cost in costs.items()},
         frozenset(cell.cell_id for cell in costs),
     )
     priority = {plan.nodes[cell_id].cell.label: p for cell_id, p in plan.priority.items()}
-    assert priority == {"a": 11, "b": 5, "c": 10, "d": 3, "e": 4}
+    assert priority == {"a": 11, "b": 4, "c": 10, "d": 3, "e": 4}
     assert set(plan.descendants(a.cell_id)) == {x.cell_id for x in (b, c, d)}
     assert len(list(plan.descendants(a.cell_id))) == 3
 

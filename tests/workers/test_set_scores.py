@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -99,9 +98,8 @@ def cell(digits_root: Path) -> Cell:
     return cell_of("ft", embedded_model("resnet_digits", digits_root))
 
 
-@pytest.fixture
-def interrupted(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A try dies when it has kept the rows of ten splits."""
+def run_until_ten_are_kept(lab: Lab, cell: Cell) -> None:
+    """Have a try die when it has kept the rows of ten splits."""
     keep, kept = ScoredSplits.keep, []
 
     def dies(self: ScoredSplits, rows: Any) -> None:
@@ -110,9 +108,9 @@ def interrupted(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         if len(kept) == 10:
             raise PreemptedError("killed")
 
-    with monkeypatch.context() as patched:
+    with pytest.MonkeyPatch.context() as patched:
         patched.setattr(ScoredSplits, "keep", dies)
-        yield
+        assert execute(Job(cell, SETS), lab.site).error is ErrorKind.PREEMPTED
 
 
 def test_a_helper_leaves_the_first_split_to_the_cell_s_worker_who_takes_over_the_rest(
@@ -146,17 +144,12 @@ def test_a_worker_and_helpers_at_once(lab: Lab, alone: Lab, cell: Cell) -> None:
 
 
 @pytest.mark.usefixtures("every_split_is_kept")
-def test_a_try_that_dies_loses_no_split(
-    lab: Lab, alone: Lab, cell: Cell, request: pytest.FixtureRequest
-) -> None:
-    request.getfixturevalue("interrupted")
-    assert execute(Job(cell, SETS), lab.site).error is ErrorKind.PREEMPTED
+def test_a_try_that_dies_loses_no_split(lab: Lab, alone: Lab, cell: Cell) -> None:
+    run_until_ten_are_kept(lab, cell)
     assert len(lab.scored) == 10
     first = list(lab.scored)
-    request.getfixturevalue("monkeypatch").undo
     lab.scored.clear()
-    outcome = execute(Job(cell, SETS, attempt=2), lab.site)
-    assert outcome.ok, outcome.traceback
+    lab.run(cell, attempt=2)
     assert not set(lab.scored) & set(first)
     assert len(lab.scored) == N_SPLITS - 10
     alone.run(cell)
