@@ -58,7 +58,8 @@ def forgotten_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def rows_of(store: Path) -> list[dict[str, Any]]:
     table = open_store(str(store)).scan("accuracy").table
-    return table.sort_by([(name, "ascending") for name in NUMBERS]).to_pylist()
+    rows: list[dict[str, Any]] = table.sort_by([(n, "ascending") for n in NUMBERS]).to_pylist()
+    return rows
 
 
 @pytest.mark.slow
