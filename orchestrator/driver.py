@@ -234,7 +234,9 @@ class Driver:
     def _first_job(self, cell_id: str) -> Job:
         """Return a cell's first try of this run."""
         node, tries = self.plan.nodes[cell_id], self._tries.get(cell_id, NONE)
-        self._history[cell_id] = [kind for kind in tries.failures if kind in LASTING]
+        history = [kind for kind in tries.failures if kind in LASTING]
+        if history:
+            self._history[cell_id] = history
         job = Job(
             node.cell,
             node.missing,
@@ -244,7 +246,7 @@ class Driver:
             recorded=node.recorded,
             along=tuple(self.plan.nodes[other].cell for other in self._along.get(cell_id, ())),
         )
-        return cured(job, self._history[cell_id])
+        return cured(job, history)
 
     def _submit(self, job: Job) -> None:
         self.executor.submit(job)
@@ -299,7 +301,7 @@ class Driver:
             if outcome.seconds:  # else it never started
                 self._tell("stopped", cell_id, outcome)
             return
-        history = self._history[cell_id]
+        history = self._history.setdefault(cell_id, [])
         decision = self._decide(outcome.error, history)
         history.append(outcome.error)
         if isinstance(decision, GiveUp):

@@ -5,7 +5,7 @@ Pure: nothing is read or written here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -115,12 +115,12 @@ class Plan:
         ]
 
     @cached_property
-    def waiting(self) -> dict[str, list[str]]:
+    def waiting(self) -> Mapping[str, Sequence[str]]:
         """Return, for every cell, the cells that wait for it."""
-        waiting: dict[str, list[str]] = {cell_id: [] for cell_id in self.nodes}
+        waiting: dict[str, Sequence[str]] = dict.fromkeys(self.nodes, ())
         for cell_id in self.nodes:
             for parent in self.waits_for(cell_id):
-                waiting[parent].append(cell_id)
+                waiting[parent] = [*waiting[parent], cell_id]
         return waiting
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -181,6 +182,8 @@ def run(
         if trouble := Compacting(store, steering.check).now():
             tell(trouble)
     # What counts is not what the workers said but what can be read back.
+    del plan, whole, committed, cells  # of a large grid it would take hundreds of MB twice
+    gc.collect()  # the driver is in a circle with what looks after its files
     left = make_plan(grid, store.committed(), only)
     _, standing = set_apart(left, read_tries(store) if left.todo else {})
     return Result(grid, left, summary, n_run, standing, complaints)

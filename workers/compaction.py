@@ -12,8 +12,8 @@ before it was read.
 from __future__ import annotations
 
 import itertools
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -22,18 +22,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from workers.readers import readers_of
 from workers.repeats import contradicting, distinct
 from workers.schemas import KEYS
 from workers.storage import Stamp, Storage, StorageError
 from workers.tables import (
-    READERS,
-    READERS_FAR,
     DamagedTableError,
     is_merged,
     list_files,
     merged_name,
+    read_columns,
     read_each,
-    read_file,
     to_dictionaries,
     to_strings,
 )
@@ -47,11 +46,15 @@ COMPACTED = ("accuracy", "attempts", "history", "tuning")
 ROWS = 1 << 20
 """A merged file is closed once it has as many rows; one that has half as many is left alone."""
 
+ROWS_SPARING = 1 << 15
+"""The same for who compacts again and again, and has other things in memory: a driver. Merging takes
+1.2 KB of memory a row."""
+
 ROWS_OF_A_GROUP = 1 << 17
 """Rows of a row group: what a reader that looks for some cells has to read."""
 
-FILES_AT_ONCE = 1000
-"""Files that are read before it is asked how many rows they have."""
+FILES_AT_ONCE = 200
+"""Files that are read before their rows are put together; a table of a row takes 40 KB."""
 
 BATCH = 50
 """Files that one thread reads before it looks at their rows."""
@@ -90,6 +93,7 @@ class Compactor:
         storage: Storage,
         check: Callable[[], None] = lambda: None,
         is_busy: Callable[[str], bool] = lambda _: False,
+        sparing: bool = False,
     ) -> None:
         """Prepare.
 
@@ -97,8 +101,11 @@ class Compactor:
             storage: of the store.
             check: raises when the store may not be written to any more.
             is_busy: whether a cell may still be writing; its files are left alone.
+            sparing: make files of ROWS_SPARING, and leave merged files alone that have much more
+                rows than what is merged: who compacts again and again does not read all each time.
         """
         self._storage, self._check, self._is_busy = storage, check, is_busy
+        self._sparing, self._rows = sparing, ROWS_SPARING if sparing else ROWS
 
     def compact(self, table: str, at_least: int = 2) -> Compaction:
         """Merge a table's files.
@@ -113,51 +120,97 @@ class Compactor:
         stamps = self._storage.stamps(table)
         names = [n for n in list_files(self._storage, table) if n.rpartition("/")[2] in stamps]
         found = Compaction(table, n_before=len(names))
-        free = [name for name in names if self._is_free(name)]
-        if len(free) >= at_least:
-            for files in self._groups(table, free, found):
-                self._merge(table, files, stamps, found)
+        small = [name for name in names if self._is_small(name)]
+        merged = {name: self._count(name) for name in names if is_merged(name)}
+        merged = {name: n_rows for name, n_rows in merged.items() if n_rows < self._rows // 2}
+        if len(small) + len(merged) >= at_least:
+            left = deque(sorted(merged, key=merged.__getitem__))
+            for group in self._groups(table, small, found):
+                together = self._take(table, group, left, merged, found)
+                self._merge(table, together, stamps, found)
+            while left and not self._sparing:
+                self._merge(table, self._take(table, [], left, merged, found), stamps, found)
         return found
 
-    def _is_free(self, name: str) -> bool:
-        """Whether a file may be merged: a small one of a cell that does not run, or half a one."""
-        if not is_merged(name):
-            return not self._is_busy(owner_of(name))
+    def _is_small(self, name: str) -> bool:
+        """Whether a file is one of a cell, and of one that does not run."""
+        return not is_merged(name) and not self._is_busy(owner_of(name))
+
+    def _count(self, name: str) -> int:
+        """Return how many rows a merged file says that it has; 0 when it does not say."""
         try:
             path, filesystem = self._storage.path(name), self._storage.filesystem
-            return bool(pq.read_metadata(path, filesystem=filesystem).num_rows < ROWS // 2)
+            return int(pq.read_metadata(path, filesystem=filesystem).num_rows)
         except (OSError, ValueError, pa.ArrowException):
-            return True  # to be named when it is read
+            return 0  # to be named when it is read
+
+    def _take(
+        self,
+        table: str,
+        group: list[_Files],
+        left: deque[str],
+        n_rows: Mapping[str, int],
+        found: Compaction,
+    ) -> list[_Files]:
+        """Take merged files to a group of small ones until it is full; they come first.
+
+        Whoever is sparing takes none that has more than twice as many rows as the group by then.
+
+        Args:
+            table: its name.
+            group: of small files, or nothing.
+            left: the merged ones, those with the fewest rows first; what is taken goes.
+            n_rows: how many rows they have.
+            found: is told of damage.
+        """
+        taken: list[_Files] = []
+        has = sum(files.rows.num_rows for files in group)
+        while left and has < self._rows and not (self._sparing and n_rows[left[0]] > 2 * has):
+            name = left.popleft()
+            taken += self._read(table, [name], found)
+            has += n_rows[name]
+        return [*taken, *group]
 
     def _groups(
         self, table: str, names: Sequence[str], found: Compaction
-    ) -> Iterator[dict[str, pa.Table]]:
-        """Read files and yield them in groups of about ROWS; those of one cell are together."""
-        group: dict[str, pa.Table] = {}
+    ) -> Iterator[list[_Files]]:
+        """Read files and yield them in groups, full but the last; a cell's files are together."""
+        group: list[_Files] = []
         for owned in _in_runs(names):
-            group |= self._read(table, owned, found)
-            if sum(rows.num_rows for rows in group.values()) >= ROWS:
+            group += self._read(table, owned, found)
+            if sum(files.rows.num_rows for files in group) >= self._rows:
                 yield group
-                group = {}
+                group = []
         if group:
             yield group
 
-    def _read(self, table: str, names: Sequence[str], found: Compaction) -> dict[str, pa.Table]:
+    def _read(self, table: str, names: Sequence[str], found: Compaction) -> list[_Files]:
         def read(some: Sequence[str]) -> dict[str, pa.Table]:
             files, damage, _ = read_each(self._storage, table, some, encoded=True)
             found.damage |= damage
             return files
 
         batches = [names[i : i + BATCH] for i in range(0, len(names), BATCH)]
-        return {n: rows for files in self._at_once(read, batches) for n, rows in files.items()}
+        each = {n: rows for files in self._at_once(read, batches) for n, rows in files.items()}
+        merged = {name: rows for name, rows in each.items() if is_merged(name)}  # they come first
+        small = {name: rows for name, rows in each.items() if not is_merged(name)}
+        files = [_Files([name], [rows.num_rows], rows) for name, rows in merged.items()]
+        if small:
+            # Together: ten thousand tables of a row each would take hundreds of MB.
+            rows = pa.concat_tables(small.values(), promote_options="default").combine_chunks()
+            counts = [one.num_rows for one in small.values()]
+            files.append(_Files(list(small), counts, to_dictionaries(rows)))
+        return files
 
     def _merge(
-        self, table: str, files: dict[str, pa.Table], stamps: Mapping[str, Stamp], found: Compaction
+        self, table: str, group: Sequence[_Files], stamps: Mapping[str, Stamp], found: Compaction
     ) -> None:
         """Write one file of some, and delete those."""
-        rows, contradictions = _together(table, files)
+        if not group:
+            return
+        rows, contradictions = _together(table, group)
         found.contradictions += contradictions
-        parts = [name for name in files if name not in contradictions]
+        parts = [name for files in group for name in files.names if name not in contradictions]
         if len(parts) < 2:
             return
         rows = _sorted(distinct(rows, table), table)
@@ -175,12 +228,12 @@ class Compactor:
         """Write a merged file so that nothing more is needed of what it is made of."""
         self._storage.write(name, data)
         self._storage.flush_folder(table)
+        keys = KEYS[table]
         try:
-            there = read_file(self._storage, table, name)
+            there = read_columns(self._storage, table, name, keys)
         except (DamagedTableError, FileNotFoundError) as error:
             raise StorageError(f"{name} was written and does not read back: {error}") from error
-        keys = KEYS[table]
-        if not there.select(keys).equals(to_strings(rows.select(keys))):
+        if not there.equals(to_strings(rows.select(keys))):
             raise StorageError(f"{name} was written and has other rows when it is read back")
 
     def _delete(self, table: str, names: Sequence[str], stamps: Mapping[str, Stamp]) -> list[str]:
@@ -192,8 +245,7 @@ class Compactor:
         return same
 
     def _at_once(self, call: Callable[[S], T], things: Iterable[S]) -> list[T]:
-        with ThreadPoolExecutor(READERS if self._storage.is_local else READERS_FAR) as threads:
-            return list(threads.map(call, things))
+        return list(readers_of(self._storage).map(call, things))
 
 
 def owner_of(name: str) -> str:
@@ -217,22 +269,30 @@ def _rank(name: str) -> tuple[bool, str, int, str]:
     return not is_merged(name), owner_of(name), name.count("."), name
 
 
-def _together(table: str, files: Mapping[str, pa.Table]) -> tuple[pa.Table, list[str]]:
+@dataclass(frozen=True)
+class _Files:
+    """Files that were read, and their rows one after another."""
+
+    names: list[str]
+    counts: list[int]
+    """How many rows each has."""
+    rows: pa.Table
+    """With dictionaries for strings."""
+
+
+def _together(table: str, group: Sequence[_Files]) -> tuple[pa.Table, list[str]]:
     """Put files' rows together, and name those that contradict one before them and are left out."""
-    parts = [rows for name, rows in files.items() if is_merged(name)]  # they come first
-    small = [rows for name, rows in files.items() if not is_merged(name)]
-    if small:
-        together = pa.concat_tables(small, promote_options="default").combine_chunks()
-        parts.append(to_dictionaries(together))
+    parts = [files.rows for files in group]
     rows = pa.concat_tables(parts, promote_options="default").unify_dictionaries()
     rows = rows.combine_chunks()
     wrong = contradicting(rows, table)
     if not wrong:
         return rows, []
-    number = np.repeat(np.arange(len(files)), [part.num_rows for part in files.values()])
-    left_out = np.unique(number[wrong])
-    kept = rows.filter(pa.array(~np.isin(number, left_out)))
-    return kept, [list(files)[place] for place in left_out]
+    names = [name for files in group for name in files.names]
+    counts = [count for files in group for count in files.counts]
+    left_out = np.unique(np.repeat(np.arange(len(names)), counts)[wrong])
+    kept = rows.filter(pa.array(~np.isin(np.repeat(np.arange(len(names)), counts), left_out)))
+    return kept, [names[place] for place in left_out]
 
 
 def _sorted(rows: pa.Table, table: str) -> pa.Table:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -28,7 +27,7 @@ from workers.salvage import keep_sound_rows, take_out
 from workers.schemas import KEYS, SCHEMA_VERSION, TABLES
 from workers.scored_splits import spent
 from workers.storage import TEMPORARY, Storage
-from workers.tables import DamagedTableError, Reading, is_merged, read_file, read_table
+from workers.tables import DamagedTableError, Reading, Scan, is_merged, read_file, read_table
 
 __all__ = ["CHECKPOINT", "DRIVER", "TRAINING_STATE", "Committed", "Scan", "Store", "open_store"]
 
@@ -44,18 +43,6 @@ DRIVER = "driver"
 
 TRAINING_STATE = "training."
 """How the names of training states begin (`workers.training_state`)."""
-
-
-@dataclass(frozen=True)
-class Scan:
-    """A table as it could be read, and the files that could not be, with the reason."""
-
-    table: pa.Table
-    damage: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def damaged(self) -> tuple[str, ...]:
-        return tuple(self.damage)
 
 
 class Store:
@@ -296,6 +283,7 @@ class Store:
         at_least: int = 2,
         check: Callable[[], None] = lambda: None,
         is_busy: Callable[[str], bool] = lambda _: False,
+        sparing: bool = False,
     ) -> list[Compaction]:
         """Make few large files of many small ones; see `workers.compaction`.
 
@@ -303,11 +291,12 @@ class Store:
             at_least: how many files a table has to have before it is touched.
             check: raises when the store may not be written to any more.
             is_busy: whether a cell may still be writing; its files are left alone.
+            sparing: take little memory, and leave alone what is much larger than what is new.
 
         Raises:
             StorageError: when the storage refuses; no row is then lost.
         """
-        compactor = Compactor(self.storage, check, is_busy)
+        compactor = Compactor(self.storage, check, is_busy, sparing)
         if any(len(self.storage.names(table)) >= at_least for table in COMPACTED):
             self._upgrade()
         return [compactor.compact(table, at_least) for table in COMPACTED]

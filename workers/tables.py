@@ -14,7 +14,6 @@ import hashlib
 import itertools
 import re
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -22,6 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from workers.readers import readers_of
 from workers.schemas import KEYS, TABLES
 from workers.storage import Storage
 
@@ -30,12 +30,6 @@ FILE = "__filename"
 
 FILES_AT_ONCE = 100
 """Small files that are looked at together: whether they are named after their rows."""
-
-READERS = 2
-"""Files that are read at the same time. More do not help: half of the work is Python's."""
-
-READERS_FAR = 32
-"""The same where each file is asked of an object store, which takes milliseconds."""
 
 NEEDED: dict[str, list[str]] = {
     **KEYS,
@@ -66,6 +60,18 @@ class Reading:
     """The files that are damaged, by name, and why."""
     gone: tuple[str, ...] = ()
     """Files that were not there any more: merged into others, or set aside."""
+
+
+@dataclass(frozen=True)
+class Scan:
+    """A table as it could be read, and the files that could not be, with the reason."""
+
+    table: pa.Table
+    damage: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def damaged(self) -> tuple[str, ...]:
+        return tuple(self.damage)
 
 
 def merged_name(table: str, data: pa.Buffer | bytes) -> str:
@@ -150,8 +156,7 @@ def read_files(
     def read(batch: list[str]) -> Reading:
         return _read_batch(storage, table, batch, wanted, encoded)
 
-    with ThreadPoolExecutor(READERS if storage.is_local else READERS_FAR) as readers:
-        readings = list(readers.map(read, batches))
+    readings = list(readers_of(storage).map(read, batches))
     tables = [reading.table.select([*columns, FILE]) for reading in readings]
     return Reading(
         pa.concat_tables([_nothing(table, columns, encoded), *tables]),

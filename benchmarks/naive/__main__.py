@@ -3,7 +3,9 @@
 Both run two cells at a time, a thread each, on the same data; the rival's processes begin with
 those that others start from, as its checkpoints allow. CPU time is the whole machine's, from
 /proc/stat: let nothing else run. The number of right images has to be the same of every cell and
-set, but for predictions that rounding turns: where work is shared, it is done in other batches.
+set, but for predictions that rounding turns: where work is shared, it is done in other batches. Of
+`rib run` it is also said how near its cells came, once the first had begun, to the least time in
+which they could have been done.
 
     python -m benchmarks.naive [--models vit_digits,resnet_digits] [--downstream all]
 """
@@ -27,10 +29,11 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.machine import machine
+from benchmarks.real_makespan import makespan
 from orchestrator.grid import Grid, load_grid
 from orchestrator.plan import every_cell
 from workers.cell import Cell
-from workers.store import open_store
+from workers.store import Store, open_store
 
 SCRIPT = Path(__file__).with_name("cell.py")
 AT_A_TIME = 2
@@ -152,6 +155,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         err.print(f"rib run: {ours.wall:.0f} s", highlight=False)
         theirs = run_processes(grid, cells, folder / "processes")
         err.print(f"a process per cell: {theirs.wall:.0f} s", highlight=False)
+        spread, least = makespan(Store(str(folder / "store")), cells, AT_A_TIME)
         n_rows, n_different, most = compare(folder / "store", folder / "processes")
     table = Table(title=f"{len(cells)} cells of digits-rib")
     for head in ("", "wall s", "CPU s", "s a cell"):
@@ -163,6 +167,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     table.add_row("ratio", *(f"{ratio:.1f}" for ratio in ratios), "")
     output = Console(width=100)
     output.print(table)
+    output.print(
+        f"rib run's cells took {spread:.1f} s from the first start to the last end, "
+        f"{spread / least:.3f} of the least possible, {least:.1f} s",
+        highlight=False,
+    )
     output.print(
         f"{n_rows} rows: {n_different} differ, by {most} images at most; "
         + machine("ray", "torch"),

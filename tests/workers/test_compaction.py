@@ -580,3 +580,21 @@ def test_what_is_committed_meanwhile_stays(store: Store) -> None:
     store.compact()
     assert [n for n in files_of(store, "attempts") if not is_merged(n)] == ["c1.0001.parquet"]
     assert shown(store, "attempts") == {("c1", 1, "done"), ("c1", 2, "running")}
+
+
+def test_who_compacts_again_and_again_reads_little_of_it_again(store: Store) -> None:
+    """Sizes in cells, a step each: files that are more than twice as large are left alone."""
+    sizes = []
+    for step in range(8):
+        fill(store, f"step{step}")
+        fill(store, f"more{step}")  # a group of two: one small file alone is left as it is
+        store.compact(sparing=True)
+        rows = [pq.read_metadata(path).num_rows for path in merged_files(store)]
+        sizes.append(sorted(n // 8 for n in rows))
+    assert sizes == [[1], [2], [3], [1, 3], [5], [1, 5], [2, 5], [8]]
+    before = shown(store, "accuracy")
+    assert len(before) == 8 * 2 * 4
+    fill(store, "last")
+    store.compact()  # by hand: everything
+    assert len(merged_files(store)) == 1
+    assert len(shown(store, "accuracy")) == len(before) + 4
