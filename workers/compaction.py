@@ -47,8 +47,9 @@ ROWS = 1 << 20
 """A merged file is closed once it has as many rows; one that has half as many is left alone."""
 
 ROWS_SPARING = 1 << 15
-"""The same for who compacts again and again, and has other things in memory: a driver. Merging takes
-1.2 KB of memory a row."""
+"""The same for who compacts again and again, and has other things in memory: a driver.
+
+Merging takes 1.2 KB of memory a row."""
 
 ROWS_OF_A_GROUP = 1 << 17
 """Rows of a row group: what a reader that looks for some cells has to read."""
