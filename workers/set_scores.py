@@ -55,10 +55,12 @@ class Model:
         row = self.kept.find((dataset.spec.name, number))
         if row is None:
             return None
-        software = versions(self.bench.site)
+        split, software = dataset.splits[number], versions(self.bench.site)
         expected = {
             "cell_id": self.bench.cell.cell_id,
-            **split_key(dataset, dataset.splits[number]),
+            **split_key(dataset, split),
+            "n_total": len(split),
+            "n_expected": split.n_expected,
             **made_of(self.bench, dataset),
             **{name: software[name] for name in ("torch_version", "timm_version")},
         }

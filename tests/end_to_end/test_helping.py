@@ -57,6 +57,7 @@ evaluate: [val, c]
 RUN = """
 import sys
 from functools import partial
+from pathlib import Path
 
 import orchestrator.driver
 from orchestrator.grid import load_grid
@@ -64,7 +65,7 @@ from orchestrator.helping import Helping
 from orchestrator.sweep import run
 
 orchestrator.driver.Helping = partial(Helping, look_s=0.5, after_s=0.0)
-assert run(load_grid(sys.argv[1], sys.argv[2]), num_cpus=2).ok
+assert run(load_grid(Path(sys.argv[1]), sys.argv[2]), num_cpus=2).ok
 """
 
 NUMBERS = ["method", "eval_dataset", "corruption", "severity", "n_correct", "n_total", "loss"]
