@@ -49,7 +49,8 @@ ROWS = 1 << 20
 ROWS_SPARING = 1 << 15
 """The same for who compacts again and again, and has other things in memory: a driver.
 
-Merging takes 1.2 KB of memory a row."""
+Merging takes 1.2 KB of memory a row.
+"""
 
 ROWS_OF_A_GROUP = 1 << 17
 """Rows of a row group: what a reader that looks for some cells has to read."""
@@ -291,8 +292,9 @@ def _together(table: str, group: Sequence[_Files]) -> tuple[pa.Table, list[str]]
         return rows, []
     names = [name for files in group for name in files.names]
     counts = [count for files in group for count in files.counts]
-    left_out = np.unique(np.repeat(np.arange(len(names)), counts)[wrong])
-    kept = rows.filter(pa.array(~np.isin(np.repeat(np.arange(len(names)), counts), left_out)))
+    file = np.repeat(np.arange(len(names)), counts)
+    left_out = np.unique(file[wrong])
+    kept = rows.filter(pa.array(~np.isin(file, left_out)))
     return kept, [names[place] for place in left_out]
 
 

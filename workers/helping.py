@@ -17,7 +17,7 @@ from workers.attempts import printable
 from workers.going import may_go_on
 from workers.job import Job, Site
 from workers.outcome import Outcome
-from workers.run import classify, make_model, open_bench
+from workers.run import classify, open_bench
 from workers.store import Store
 
 if TYPE_CHECKING:
@@ -56,12 +56,15 @@ def _help(job: Job, site: Site, until: float) -> int:
     if not may_go_on(store, site.driver):
         return 0
     bench = open_bench(job, site, store)
+    from workers.methods import method_of
     from workers.set_scores import Model
 
     if not (job.cell.is_baseline or store.has_checkpoint(job.cell.cell_id)):
         return 0
-    model = Model(bench, make_model(bench))
-    n_rows = 0
+    # Not `make_model`: it would train, were the checkpoint deleted at this moment.
+    method = method_of(job.cell)
+    module = method.build(bench) if job.cell.is_baseline else bench.restore(method)
+    model, n_rows = Model(bench, module), 0
     while time.monotonic() < until and may_go_on(store, site.driver):
         found = _last_unclaimed(model)
         if found is None or not _score(model, *found):

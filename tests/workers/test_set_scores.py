@@ -296,3 +296,28 @@ def test_a_model_that_cannot_be_made_is_left_out(digits_root: Path, lab: Lab) ->
     lab.scored.clear()
     lab.run(soup, attempt=2, along=(broken,))
     assert lab.scored[0].endswith("x1")
+
+
+def test_a_baseline_can_be_helped_from_the_start(digits_root: Path, lab: Lab, alone: Lab) -> None:
+    baseline = cell_of("pretrained", embedded_model("resnet_digits", digits_root))
+    assert lab.help(baseline) == N_SPLITS - 1
+    lab.run(baseline)
+    alone.run(baseline)
+    assert lab.rows(baseline) == alone.rows(baseline)
+
+
+def test_a_helper_never_trains(lab: Lab, cell: Cell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The checkpoint goes, since its cell is done, while the helper begins."""
+    lab.make(cell)
+    has = Store.has_checkpoint
+
+    def deletes(self: Store, cell_id: str) -> bool:
+        found = has(self, cell_id)
+        self.storage.delete(f"artifacts/{cell_id}/{CHECKPOINT}")
+        return found
+
+    monkeypatch.setattr(Store, "has_checkpoint", deletes)
+    outcome = help_out(Job(cell, SETS, helps=True), lab.site)
+    assert outcome.error is ErrorKind.BUG
+    assert "it is not there" in outcome.message
+    assert not lab.store.storage.exists(f"artifacts/{cell.cell_id}/{CHECKPOINT}")
