@@ -195,7 +195,8 @@ class Driver:
         return bool(self._ready or self._delayed or self._in_flight)
 
     def _take_ready(self) -> None:
-        for cell_id, *others in packs(self.plan, self._sorter.get_ready(), self.score_together):
+        ready = self._sorter.get_ready()
+        for cell_id, *others in packs(self.plan, ready, self.score_together, self._lane):
             if others:
                 self._along[cell_id] = others
             self._add_ready(cell_id)

@@ -14,15 +14,13 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from orchestrator.executor import Executor, Job
+from orchestrator.looks import Looks
 from orchestrator.plan import Plan
 from workers.storage import StorageError
 from workers.store import Store
 
 LOOK_S = 10.0
-"""How far apart two looks at the store are, in seconds, or more:"""
-
-WORK_PER_LOOK = 20
-"""So many times what the last look took. Asking an object store takes a while."""
+"""How far apart two looks at the store are, in seconds, or more."""
 
 CELLS_A_LOOK = 16
 
@@ -63,10 +61,9 @@ class Helping:
             clock: says what time it is, in seconds.
         """
         self._plan, self._store = plan, store
-        self.look_s, self._after_s, self._clock = look_s, after_s, clock
+        self._looks, self._after_s, self._clock = Looks(look_s), after_s, clock
         self._running: dict[str, _Running] = {}
         self._helpers: Counter[str] = Counter()
-        self._next_look = 0.0
 
     def begun(self, job: Job) -> None:
         """Take note that a cell runs."""
@@ -79,7 +76,7 @@ class Helping:
     @property
     def is_due(self) -> bool:
         """Whether it is time to look again."""
-        return bool(self._running) and self._clock() >= self._next_look
+        return bool(self._running) and self._looks.is_due(self._clock())
 
     def look(self) -> list[str]:
         """Return the running cells whose weights are there, and were not when it last looked."""
@@ -96,8 +93,7 @@ class Helping:
                 if one.job.cell.is_baseline or self._store.has_checkpoint(cell_id):
                     one.since = begun
                     found.append(cell_id)
-        end = self._clock()
-        self._next_look = begun + max(self.look_s, WORK_PER_LOOK * (end - begun))
+        self._looks.took(begun, self._clock())
         return found
 
     def helpers(self, executor: Executor) -> Iterator[Job]:

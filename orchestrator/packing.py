@@ -9,24 +9,28 @@ whatever has its weights and lacks rows of an evaluation set that was added late
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from orchestrator.plan import Node, Plan
 
 
-def packs(plan: Plan, ready: Iterable[str], most: int) -> Iterator[list[str]]:
+def packs(
+    plan: Plan, ready: Iterable[str], most: int, lane: Callable[[str], str]
+) -> Iterator[list[str]]:
     """Yield cells in groups that one pass over the images can score.
 
     Args:
         plan: that has them.
         ready: cells that can run now.
         most: how many models there may be in a group.
+        lane: says what a cell waits for. Cells of one lane are given the same; on a CPU the number
+            of threads decides the last bits of a loss.
     """
-    alike: dict[tuple[str, tuple[str, ...]], list[str]] = defaultdict(list)
+    alike: dict[tuple[str, str, tuple[str, ...]], list[str]] = defaultdict(list)
     for cell_id in ready:
         node = plan.nodes[cell_id]
         if most > 1 and _is_only_scored(node):
-            alike[node.cell.model.name, node.missing].append(cell_id)
+            alike[lane(cell_id), node.cell.model.name, node.missing].append(cell_id)
         else:
             yield [cell_id]
     for some in alike.values():

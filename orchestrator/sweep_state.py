@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 from orchestrator.driver import Event
 from orchestrator.executor import Executor
+from orchestrator.looks import Looks
 from orchestrator.pace import Pace
 from orchestrator.plan import Node, Plan
 from workers.attempts import final_state
@@ -25,10 +26,7 @@ from workers.store import Store
 STATES = ("done", "running", "queued", "waiting", "failed", "diverged", "blocked")
 
 LOOK_S = 2.0
-"""How far apart two looks at the store are, in seconds, or more:"""
-
-WORK_PER_LOOK = 20
-"""So many times what the last look took. Reading rows of an object store may take a second."""
+"""How far apart two looks at the store are, in seconds, or more."""
 
 ROWS_A_LOOK = 16
 
@@ -88,7 +86,7 @@ class SweepState:
         self._moved: dict[str, float] = {}
         """When something of a lane last began, ended or joined an empty lane."""
         self._told: dict[str, float] = {}
-        self._next_look = 0.0
+        self._looks = Looks(LOOK_S)
 
     @property
     def total(self) -> int:
@@ -147,7 +145,7 @@ class SweepState:
     def look_round(self) -> bool:
         """Find out what runs by now, unless that was done not long ago; return whether it was."""
         now = time.monotonic()
-        if now < self._next_look:
+        if not self._looks.is_due(now):
             return False
         queued = [flight for flight in self.in_flight.values() if flight.place is None]
         with suppress(StorageError):  # the driver sees to that
@@ -157,8 +155,7 @@ class SweepState:
                 if row is not None:
                     flight.place = Place(row["host"], row["pid"], row["gpu"] or "")
                     flight.since = self._moved[flight.lane] = now
-        end = time.monotonic()
-        self._next_look = now + max(LOOK_S, WORK_PER_LOOK * (end - now))
+        self._looks.took(now, time.monotonic())
         return True
 
     def pending(self) -> Iterator[Pending]:

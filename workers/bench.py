@@ -178,7 +178,7 @@ class Bench:
                 dataset.spec.name,
                 dataset.digest,
             ],
-            "device": provenance.gpu_in_use() or self.device.type,
+            "device": provenance.kind_of(provenance.gpu_in_use()) or self.device.type,
             "threads": self.site.threads,
             "torch": torch.__version__,
             **key,

@@ -17,6 +17,7 @@ from workers.attempts import printable
 from workers.going import may_go_on
 from workers.job import Job, Site
 from workers.outcome import Outcome
+from workers.provenance import kind_of
 from workers.run import classify, open_bench
 from workers.store import Store
 
@@ -101,7 +102,7 @@ def _score(model: Model, dataset: Dataset, number: int) -> bool:
     from workers.set_scores import score_split
 
     place = dataset.spec.name, number
-    model.kept.claim(place, made_of(model.bench, dataset)["device"])
+    model.kept.claim(place, kind_of(made_of(model.bench, dataset)["device"]))
     rows = score_split([model], dataset, number)
     if not model.kept.is_claimed(place):
         return False

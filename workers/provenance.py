@@ -46,6 +46,15 @@ def gpu_in_use() -> str:
     return f"GPU-{properties.uuid} {properties.name}"
 
 
+def kind_of(device: str) -> str:
+    """Return what a device has in common with others of its kind: all but a GPU's UUID.
+
+    Args:
+        device: as rows have it: what `gpu_in_use` returns, or such as `cpu`.
+    """
+    return device.partition(" ")[2] if device.startswith("GPU-") else device
+
+
 def gpu_given() -> str:
     """Return the same of a process that has yet to use its GPU; where it has none, torch stays out.
 

@@ -150,11 +150,12 @@ def models_along(bench: Bench) -> list[Model]:
 
     One that cannot be made is left out: its own try will say why.
     """
+    from workers.bench import Bench
     from workers.set_scores import Model
 
     models = []
     for cell in bench.job.along:
-        own = open_bench(replace(bench.job, cell=cell, along=()), bench.site, bench.store)
+        own = Bench(replace(bench.job, cell=cell, along=()), bench.site, bench.store)
         try:
             models.append(Model(own, make_model_anyway(own)))
         except Exception as error:

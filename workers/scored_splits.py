@@ -80,7 +80,7 @@ class ScoredSplits:
         self._read.add(name)
 
     def claim(self, place: Place, device: str) -> None:
-        """Say that a split is being scored, and on what."""
+        """Say that a split is being scored, and on what kind of device."""
         data = json.dumps({"device": device}).encode()
         self._storage.write(self._claim(place), data, flush=False)
 
@@ -89,7 +89,7 @@ class ScoredSplits:
         return self._storage.exists(self._claim(place))
 
     def claimed_on(self, place: Place) -> str:
-        """Return what a split is said to be scored on, or ""."""
+        """Return the kind of device that a split is said to be scored on, or ""."""
         with suppress(FileNotFoundError, ValueError):
             return str(json.loads(self._storage.read(self._claim(place)))["device"])
         return ""

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from workers.going import stop_if_asked
 from workers.predicted_sets import rows_before, score_and_predict
+from workers.provenance import kind_of
 from workers.rows import made_of, split_key, split_row, versions
 from workers.scored_splits import Place, ScoredSplits
 from workers.store import Row
@@ -56,15 +57,18 @@ class Model:
         if row is None:
             return None
         split, software = dataset.splits[number], versions(self.bench.site)
+        made = made_of(self.bench, dataset)
         expected = {
             "cell_id": self.bench.cell.cell_id,
             **split_key(dataset, split),
             "n_total": len(split),
             "n_expected": split.n_expected,
-            **made_of(self.bench, dataset),
+            **{name: value for name, value in made.items() if name != "device"},
             **{name: software[name] for name in ("torch_version", "timm_version")},
         }
-        return row if all(row[name] == value for name, value in expected.items()) else None
+        is_alike = kind_of(row["device"]) == kind_of(made["device"])  # not: is the same GPU
+        is_same = all(row[name] == value for name, value in expected.items())
+        return row if is_alike and is_same else None
 
     def keep(self) -> None:
         """Keep what is yet to be kept."""
@@ -149,7 +153,7 @@ class SetScores:
         bench, kept = self._model.bench, self._model.kept
         place, split = (dataset.spec.name, number), dataset.splits[number]
         patience = max(LEAST_PATIENCE_S, PATIENCE * self._pace * len(split))
-        if kept.claimed_on(place) != made_of(bench, dataset)["device"]:
+        if kept.claimed_on(place) != kind_of(made_of(bench, dataset)["device"]):
             return None  # its row would not be what it is here
         until = time.monotonic() + patience
         while time.monotonic() < until and kept.is_claimed(place):

@@ -218,6 +218,19 @@ def test_the_others_run_by_themselves_when_the_first_fails_and_so_does_the_first
     assert submitted == [a, a, b]
 
 
+def one_lane(cell_id: str) -> str:
+    return ""
+
+
+def test_cells_that_are_given_other_resources_are_not_put_together() -> None:
+    """On a CPU the number of threads decides the last bits of a loss."""
+    cells = [make_cell(name) for name in "abcd"]
+    lanes = dict(zip([cell.cell_id for cell in cells], ["", "", "more", "more"], strict=True))
+    found = list(packs(plan_of(*cells), lanes, 4, lanes.__getitem__))
+    assert sorted(map(len, found)) == [2, 2]
+    assert all(len({lanes[cell_id] for cell_id in group}) == 1 for group in found)
+
+
 def test_only_cells_of_one_model_that_lack_the_same_sets_are_put_together() -> None:
     alike = [make_cell(f"alike{i}") for i in range(5)]
     trains = replace(make_cell("trains"), recipe={"epochs": 1})
@@ -232,13 +245,15 @@ def test_only_cells_of_one_model_that_lack_the_same_sets_are_put_together() -> N
     }
     for cell, change in changes.items():
         plan.nodes[cell.cell_id] = replace(plan.nodes[cell.cell_id], **change)
-    found = list(packs(plan, [cell.cell_id for cell in cells], 3))
+    found = list(packs(plan, [cell.cell_id for cell in cells], 3, one_lane))
     ids = sorted(cell.cell_id for cell in alike)
     apart = [[cell.cell_id] for cell in cells[5:]]
     assert sorted(found) == sorted([ids[:3], ids[3:], *apart])
     trained = replace(plan.nodes[trains.cell_id], has_weights=True)
     plan.nodes[trains.cell_id] = trained
-    assert sorted([*ids, trains.cell_id]) in list(packs(plan, [c.cell_id for c in cells], 6))
+    assert sorted([*ids, trains.cell_id]) in list(
+        packs(plan, [c.cell_id for c in cells], 6, one_lane)
+    )
 
 
 @given(st.lists(st.integers(0, 3), max_size=12), st.integers(1, 5))
@@ -247,6 +262,6 @@ def test_no_cell_is_lost_or_doubled_by_packing(models: list[int], most: int) -> 
         replace(make_cell(f"c{number}"), model=replace(A.model, name=f"m{model}"))
         for number, model in enumerate(models)
     ]
-    groups = list(packs(plan_of(*cells), [cell.cell_id for cell in cells], most))
+    groups = list(packs(plan_of(*cells), [cell.cell_id for cell in cells], most, one_lane))
     assert sorted(c for group in groups for c in group) == sorted(c.cell_id for c in cells)
     assert all(1 <= len(group) <= most for group in groups)

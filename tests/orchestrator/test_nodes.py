@@ -3,7 +3,7 @@
 from typing import Any
 
 from orchestrator.grid_file import Resources
-from orchestrator.nodes import Memory, Node
+from orchestrator.nodes import Memory, Node, free_slots
 from tests.cells import make_cell
 from workers.job import Job
 
@@ -65,3 +65,13 @@ def test_only_nodes_that_can_run_a_cell_are_looked_at() -> None:
 
 def test_where_nobody_knows_of_memory_none_is_reserved() -> None:
     assert reserved(asking(), 1, 2, nodes=[node(CPU=4)]) == [None, None]
+
+
+def test_room_that_is_free_now_is_counted_node_by_node() -> None:
+    nodes = [{**one, "NodeID": name} for name, one in zip("abc", NODES, strict=True)]
+    free = {"a": {"CPU": 3.0}, "b": {"CPU": 5.0, "memory": 64.0 * GIB}, "c": {"CPU": 9.0}}
+    assert free_slots(asking(cpus=2), nodes, free) == 1 + 2  # c is dead
+    assert free_slots(asking(cpus=2, labels={"zone": "b"}), nodes, free) == 2
+    assert free_slots(asking(cpus=2, memory=GIB), nodes, free) == 2  # a has no memory left
+    assert free_slots(asking(cpus=6), nodes, free) == 0
+    assert free_slots(asking(cpus=1), nodes, {"b": {"CPU": 1.0}}) == 1  # of a nothing is known

@@ -20,7 +20,7 @@ from workers.job import Job, Site
 from workers.outcome import ErrorKind
 from workers.run import execute
 from workers.schemas import KEYS
-from workers.scored_splits import FOLDER, ScoredSplits
+from workers.scored_splits import FOLDER, Place, ScoredSplits
 from workers.store import CHECKPOINT, Store
 
 SETS = ("val", "v2", "c")
@@ -325,3 +325,44 @@ def test_a_helper_never_trains(lab: Lab, cell: Cell, monkeypatch: pytest.MonkeyP
     assert outcome.error is ErrorKind.BUG
     assert "it is not there" in outcome.message
     assert not lab.store.storage.exists(f"artifacts/{cell.cell_id}/{CHECKPOINT}")
+
+
+H100, ANOTHER_H100, A100 = "GPU-1 NVIDIA H100", "GPU-2 NVIDIA H100", "GPU-3 NVIDIA A100"
+
+
+@pytest.mark.parametrize(("device", "taken"), [(H100, True), (ANOTHER_H100, True), (A100, False)])
+def test_rows_are_taken_from_other_gpus_of_the_same_kind(
+    lab: Lab, cell: Cell, monkeypatch: pytest.MonkeyPatch, device: str, taken: bool
+) -> None:
+    """A helper never has the GPU of the worker that it helps."""
+    lab.make(cell)
+    monkeypatch.setattr("workers.provenance.gpu_in_use", lambda: device)
+    lab.help(cell)
+    kept = ScoredSplits(lab.store.storage, cell.cell_id)
+    assert kept.claimed_on(("c", 39)) == device.partition(" ")[2]
+    monkeypatch.setattr("workers.provenance.gpu_in_use", lambda: H100)
+    lab.scored.clear()
+    lab.run(cell)
+    assert len(lab.scored) == (1 if taken else N_SPLITS)
+
+
+def test_another_gpu_s_split_is_waited_for(
+    lab: Lab, cell: Cell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workers.provenance.gpu_in_use", lambda: H100)
+    monkeypatch.setattr(set_scores, "LEAST_PATIENCE_S", 1.0)
+    monkeypatch.setattr(ScoredSplits, "withdraw", lambda self: None)
+    lab.make(cell)
+    waited: list[object] = []
+    is_claimed = ScoredSplits.is_claimed
+
+    def noting(self: ScoredSplits, place: Place) -> bool:
+        waited.append(place)
+        return is_claimed(self, place)
+
+    monkeypatch.setattr(ScoredSplits, "is_claimed", noting)
+    for kind, waits in (("NVIDIA A100", False), ("NVIDIA H100", True)):
+        waited.clear()
+        ScoredSplits(lab.store.storage, cell.cell_id).claim(("c", 39), kind)
+        lab.run(cell)
+        assert bool(waited) == waits, kind

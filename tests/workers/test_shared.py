@@ -227,3 +227,16 @@ def test_what_decides_a_piece_is_in_its_key(
     bench.site = replace(bench.site, threads=2)
     bench.shared("features", {}, work)
     assert work.times == 6
+
+
+def test_gpus_of_one_kind_share_and_others_do_not(
+    digits_root: Path, tmp_path: Path, resnet: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench, work = bench_of(cell_of("lp", resnet), digits_root, tmp_path), Work()
+    computed = []
+    for gpu in ("GPU-1 NVIDIA H100", "GPU-2 NVIDIA H100", "GPU-3 NVIDIA A100", ""):
+        forget_everything(monkeypatch)
+        monkeypatch.setattr("workers.provenance.gpu_in_use", lambda gpu=gpu: gpu)
+        bench.shared("test", {}, work)
+        computed.append(work.times)
+    assert computed == [1, 1, 2, 3]
