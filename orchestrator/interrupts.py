@@ -30,6 +30,7 @@ class Interrupts:
         """
         self._on_first = on_first
         self._asked_at: float | None = None
+        self._is_urgent = False
         self._previous: dict[signal.Signals, Any] = {}
 
     @property
@@ -41,6 +42,17 @@ class Interrupts:
     def seconds(self) -> float:
         """How long ago that was asked for; 0 if it was not."""
         return 0.0 if self._asked_at is None else time.monotonic() - self._asked_at
+
+    def check(self) -> None:
+        """Stop what the second signal should have stopped already.
+
+        Python drops what is raised while it collects garbage or calls back for C code.
+
+        Raises:
+            KeyboardInterrupt: when there have been two signals.
+        """
+        if self._is_urgent:
+            raise KeyboardInterrupt
 
     def __enter__(self) -> Interrupts:
         self._previous = _set_all(self._handle)
@@ -68,6 +80,7 @@ class Interrupts:
             self._asked_at = time.monotonic()
             threading.Thread(target=self._on_first, daemon=True).start()
             return
+        self._is_urgent = True
         _set_all(signal.SIG_IGN)  # what is left is clearing up
         raise KeyboardInterrupt
 

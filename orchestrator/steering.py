@@ -31,6 +31,7 @@ class StoreSteering:
     poll_s: float | None = POLL_S
 
     def check(self) -> None:
+        self.interrupts.check()
         self.lease.check()
 
     def look_again(self) -> None:

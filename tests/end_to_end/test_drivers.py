@@ -183,7 +183,7 @@ def test_ctrl_c_twice_stops_now(
     # A terminal sends Ctrl-C to all of them, who stops a job SIGTERM to the driver.
     send = os.killpg if sent is signal.SIGINT else os.kill
     send(driver.pid, sent)
-    time.sleep(0.3)  # two at once are one
+    until(lambda: not list(store.glob("driver/*.go")), driver)  # two at once are one
     send(driver.pid, sent)
     code, text, left = end(driver, 30.0)
     assert (code, left) == (130, []), text

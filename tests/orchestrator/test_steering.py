@@ -261,6 +261,23 @@ def test_the_first_interrupt_asks_and_the_second_stops(
     assert [signal.getsignal(one) for one in SIGNALS] == before
 
 
+class Swallowing:
+    """Python prints what is raised in here, and goes on as if nothing had been."""
+
+    def __del__(self) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_second_interrupt_that_python_drops_is_heeded_at_the_next_look() -> None:
+    with Interrupts(lambda: None) as interrupts:
+        os.kill(os.getpid(), signal.SIGINT)
+        interrupts.check()
+        Swallowing()
+        with pytest.raises(KeyboardInterrupt):
+            interrupts.check()
+
+
 def test_clearing_up_is_not_interrupted() -> None:
     with Interrupts(lambda: None) as interrupts:
         os.kill(os.getpid(), signal.SIGTERM)

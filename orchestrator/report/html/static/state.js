@@ -58,7 +58,10 @@ function watchFile(seconds) {
   const look = () => {
     const isBusy = document.hidden || Date.now() - touched < 1500;
     if (isBusy) setTimeout(look, 500);
-    else location.reload();
+    else {
+      keep(); // "pagehide" may come when the new page has already looked
+      location.reload();
+    }
   };
   setTimeout(look, seconds * 1000);
 }
