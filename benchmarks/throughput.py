@@ -44,6 +44,7 @@ from workers.recipe import Recipe
 from workers.scoring import Scorer
 from workers.suites.base import DatasetSpec
 from workers.train import Trainer
+from workers.transfer import to_device
 
 N_CLASSES = 8
 SIDES = (500, 375)
@@ -77,10 +78,11 @@ class Bench:
         self.scorer = Scorer(self.dataset.classes, self.device)
 
     def source(self, cache: PixelCache | None = None) -> ImageSource:
-        return ImageSource(self.dataset, self.transform, None, self.n_workers, cache)
+        pinned = self.device.type == "cuda"
+        return ImageSource(self.dataset, self.transform, None, self.n_workers, cache, pinned)
 
     def normalise(self, pixels: torch.Tensor) -> torch.Tensor:
-        return self.transform.normalise(pixels.to(self.device, non_blocking=True))
+        return self.transform.normalise(to_device(pixels, self.device))
 
     def in_memory(self) -> TensorSource:
         """Return the images as the model takes them, on its device."""

@@ -39,7 +39,7 @@ class AugmentedSource:
         """Yield the images at the places that `order` (int64 [N]) names, in that order."""
         parts = batch_indices(order, batch_size)
         files = _Changed(self.source.files, self.changes, digest([self.seed, order.tolist()], 32))
-        images_of = load_in_parts(files, parts, self.source.loader_workers)
+        images_of = load_in_parts(files, parts, self.source.loader_workers, self.source.pinned)
         for part, images in zip(parts, images_of, strict=True):
             yield Batch(images, self.source.labels[part], part)
 

@@ -45,6 +45,7 @@ from workers.suites import Suite, suites
 from workers.train import Trainer
 from workers.training_run import EpochRecord, TrainingRun
 from workers.training_state import TrainingStates
+from workers.transfer import to_device
 
 logger = logging.getLogger(__name__)
 
@@ -127,8 +128,8 @@ class Bench:
         return _read(self.cell.suite, name, self.data_root, n_images)
 
     def source(self, dataset: Dataset, splits: Sequence[Split] | None = None) -> ImageSource:
-        cache = self._pixel_cache
-        return ImageSource(dataset, self.transform, splits, self._loader_workers, cache)
+        cache, pinned = self._pixel_cache, self.device.type == "cuda"
+        return ImageSource(dataset, self.transform, splits, self._loader_workers, cache, pinned)
 
     @property
     def _pixel_cache(self) -> PixelCache | None:
@@ -155,7 +156,7 @@ class Bench:
         return dataset, self.source(dataset)
 
     def normalise(self, pixels: torch.Tensor) -> torch.Tensor:
-        return self.transform.normalise(pixels.to(self.device, non_blocking=True))
+        return self.transform.normalise(to_device(pixels, self.device))
 
     def seed(self, purpose: str) -> int:
         return self.cell.derive_seed(purpose)
@@ -287,7 +288,7 @@ class Bench:
             self.curve.record(objective.evaluated(run.module), run.epochs_done)
 
     def _to_device(self, inputs: torch.Tensor) -> torch.Tensor:
-        return inputs.to(self.device, non_blocking=True)
+        return to_device(inputs, self.device)
 
     def score(
         self,

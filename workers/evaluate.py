@@ -11,6 +11,7 @@ from torch import nn
 
 from workers.holdout import Batches
 from workers.scoring import Scorer
+from workers.transfer import to_device
 
 BATCH_SIZE = 256
 """Images that are scored together; no part of a cell's identity."""
@@ -68,7 +69,7 @@ def evaluate_together(
     tallies = [Tally(module.eval(), scorer) for module in modules]
     for batch in source.batches(torch.arange(len(source)), batch_size):
         images = normalise(batch.pixels)
-        labels = batch.labels.to(images.device, non_blocking=True)
+        labels = to_device(batch.labels, images.device)
         for tally in tallies:
             logits, selected = tally.add(images, labels)
             if observe is not None and tally is tallies[0]:
@@ -77,28 +78,35 @@ def evaluate_together(
 
 
 class Tally:
-    """Counts what a module gets right, batch by batch."""
+    """Counts what a module gets right, batch by batch.
+
+    It counts on the device and is read at the end: who reads a number waits for the device, which
+    then waits for its next batch.
+    """
 
     def __init__(self, module: nn.Module, scorer: Scorer) -> None:
         self._module, self._scorer = module, scorer
-        self._correct, self._correct_unmasked, self._total, self._loss = 0, 0, 0, 0.0
+        self._correct = torch.zeros((), dtype=torch.int64, device=scorer.device)
+        self._correct_unmasked = torch.zeros_like(self._correct)
+        self._loss = torch.zeros((), dtype=torch.float64, device=scorer.device)
+        self._total = 0
 
     def add(self, images: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Take a batch, and return its logits [B, n_labels] and those under the class mask."""
         scorer = self._scorer
         logits = self._module(images).float()
         selected = scorer.select(logits)
-        self._correct += int(scorer.correct(selected, labels).sum())
-        self._correct_unmasked += int(scorer.correct_unmasked(logits, labels).sum())
-        self._loss += float(scorer.cross_entropy(selected, labels, reduction="sum"))
+        self._correct += scorer.correct(selected, labels).sum()
+        self._correct_unmasked += scorer.correct_unmasked(logits, labels).sum()
+        self._loss += scorer.cross_entropy(selected, labels, reduction="sum")
         self._total += len(labels)
         return logits, selected
 
     @property
     def score(self) -> Score:
         """What it got so far."""
-        mean = self._loss / self._total
-        return Score(self._correct, self._correct_unmasked, self._total, mean)
+        mean = float(self._loss) / self._total
+        return Score(int(self._correct), int(self._correct_unmasked), self._total, mean)
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -73,9 +74,15 @@ class Transform:
 
     def normalise(self, pixels: torch.Tensor) -> torch.Tensor:
         """Map uint8 pixels [B, C, H, W] to (x / 255 - mean) / std in float32 on their device."""
-        mean = torch.tensor(self.mean, device=pixels.device).view(1, -1, 1, 1)
-        std = torch.tensor(self.std, device=pixels.device).view(1, -1, 1, 1)
+        mean, std = (_channels(values, pixels.device) for values in (self.mean, self.std))
         return pixels.float().div_(255.0).sub_(mean).div_(std)
+
+
+@lru_cache(maxsize=64)
+def _channels(values: tuple[float, ...], device: torch.device) -> torch.Tensor:
+    """Return a number for each channel, [1, C, 1, 1], and copy it to a device once."""
+    with torch.inference_mode(False):  # training needs it, too
+        return torch.tensor(values, device=device).view(1, -1, 1, 1)
 
 
 @dataclass(frozen=True)
@@ -162,7 +169,8 @@ class ImageSource:
 
     A source of up to CACHE_BYTES is kept in memory for the cells that this process runs next; a
     larger one is read as it is asked for, by `loader_workers` processes. With a `PixelCache` on
-    disk, images are decoded only where it does not have them.
+    disk, images are decoded only where it does not have them. `pinned` batches of a larger one lie
+    in page-locked memory, from where a GPU reads them by itself.
     """
 
     def __init__(
@@ -172,11 +180,12 @@ class ImageSource:
         splits: Sequence[Split] | None = None,
         loader_workers: int = 0,
         cache: PixelCache | None = None,
+        pinned: bool = False,
     ) -> None:
         chosen = dataset.splits if splits is None else tuple(splits)
         self.files = Files(chosen, dataset.border, transform, cache)
         self.labels = torch.tensor([label for split in chosen for label in split.labels])
-        self.loader_workers = loader_workers
+        self.loader_workers, self.pinned = loader_workers, pinned
         channels, height, width = transform.input_size
         self.n_bytes = len(self.files) * channels * height * width
         self.key = (
@@ -196,25 +205,23 @@ class ImageSource:
             for part in parts:
                 yield Batch(pixels[part], self.labels[part], part)
         else:
-            images_of = self._decoded(parts)
+            images_of = load_in_parts(self.files, parts, self.loader_workers, self.pinned)
             for part, images in zip(parts, images_of, strict=True):
                 yield Batch(images, self.labels[part], part)
 
     def decode_all(self) -> torch.Tensor:
         """Decode every image: uint8 [N, C, H, W]."""
         parts = batch_indices(torch.arange(len(self)), 256)
-        return torch.cat(list(self._decoded(parts)))
-
-    def _decoded(self, parts: Iterable[torch.Tensor]) -> Iterator[torch.Tensor]:
-        return load_in_parts(self.files, parts, self.loader_workers)
+        return torch.cat(list(load_in_parts(self.files, parts, self.loader_workers)))
 
 
 def load_in_parts(
     files: TorchDataset[torch.Tensor | DataError],
     parts: Iterable[torch.Tensor],
     loader_workers: int,
+    pinned: bool = False,
 ) -> Iterator[torch.Tensor]:
-    """Yield the images at each part's places: uint8 [B, C, H, W].
+    """Yield the images at each part's places: uint8 [B, C, H, W], `pinned` or not.
 
     Raises:
         DataError: with every image of a part that does not decode.
@@ -223,6 +230,7 @@ def load_in_parts(
         files,
         batch_sampler=(part.tolist() for part in parts),  # one at a time: C has 3.75 million
         num_workers=loader_workers,
+        pin_memory=pinned,
         multiprocessing_context=LoaderContext([__name__]) if loader_workers else None,
         worker_init_fn=joining(),
         collate_fn=_stack,

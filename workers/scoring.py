@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch.nn import functional
 
@@ -12,6 +13,7 @@ class Scorer:
     """Scores logits over a label space by a data set's ClassMap, on one device."""
 
     def __init__(self, classes: ClassMap, device: torch.device) -> None:
+        self.device = device
         self.columns = torch.tensor(classes.columns, device=device) if classes.is_masked else None
         self.is_one_to_one = classes.is_one_to_one
         first = [targets[0] for targets in classes.masked_targets]
@@ -72,10 +74,10 @@ def _membership(
     targets: tuple[tuple[int, ...], ...], width: int, device: torch.device
 ) -> torch.Tensor:
     """Return bool [n_classes, width]: whether an index counts as right for a class."""
-    table = torch.zeros(len(targets), width, dtype=torch.bool, device=device)
+    table = np.zeros((len(targets), width), dtype=np.bool_)
     for row, indices in enumerate(targets):
         table[row, list(indices)] = True
-    return table
+    return torch.from_numpy(table).to(device)  # in one piece: a GPU would take a copy a row
 
 
 def _hits(logits: torch.Tensor, right: torch.Tensor) -> torch.Tensor:

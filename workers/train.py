@@ -18,6 +18,7 @@ from workers.images import Batch, batch_indices
 from workers.recipe import Recipe
 from workers.scoring import Scorer
 from workers.training_run import EpochRecord, TrainingRun
+from workers.transfer import to_device
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -42,6 +43,10 @@ class Step:
     def cross_entropy(self) -> torch.Tensor:
         """Return the recipe's loss: cross-entropy, with label smoothing if it says so."""
         return self.scorer.cross_entropy(self.logits, self.labels, smoothing=self.label_smoothing)
+
+    def rows_of(self, kept: torch.Tensor) -> torch.Tensor:
+        """Return what was kept of these images, [B, ...] of [N, ...], on the device."""
+        return to_device(kept[self.indices], self.logits.device)
 
     def select(self, logits: torch.Tensor) -> torch.Tensor:
         """Restrict another model's logits [B, n_labels] to the same class mask, in float32."""
@@ -177,7 +182,7 @@ class Trainer:
 
     def _forward(self, module: nn.Module, batch: Batch) -> Step:
         images = self.normalise(batch.pixels)
-        labels = batch.labels.to(self.device, non_blocking=True)
+        labels = to_device(batch.labels, self.device)
         with self._autocast():
             logits = module(images)
         selected = self.scorer.select(logits).float()

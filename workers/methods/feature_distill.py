@@ -54,6 +54,6 @@ class FeatureDistill(FineTuning):
         self.now = inputs[0]
 
     def loss(self, step: Step) -> torch.Tensor:
-        before = self.before[step.indices].to(self.now.device, non_blocking=True)
+        before = step.rows_of(self.before)
         distance = (self.now.float() - before).square().mean()
         return step.cross_entropy() + self.config.strength * distance

@@ -1,0 +1,98 @@
+"""Nothing waits for the device between two batches: on a GPU it would then wait for the next one.
+
+Who reads a number out of a tensor waits until it has been computed. How often that happens is
+counted here, on the CPU, where each batch takes the same operations as on a GPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from tests.embedded import FAST, bench_of, cell_of, deterministic, embedded_model, images_of, made
+from workers.bench import Bench
+from workers.evaluate import evaluate_together
+from workers.methods import methods
+from workers.run import make_model
+from workers.scoring import Scorer
+
+TRAINING = sorted(name for name, kind in methods().items() if kind.trains)
+ON_TRANSFORMERS = {"lora"}
+READING = {"item", "_local_scalar_dense", "nonzero", "masked_select", "equal", "_unique2"}
+
+
+class Reads(TorchDispatchMode):
+    """Counts the operations whose result, or its size, has to be known before going on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.n = 0
+
+    def __torch_dispatch__(
+        self,
+        operation: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        name = operation.__name__.partition(".")[0]
+        self.n += name in READING or (name == "index" and _has_mask(args[1]))
+        return operation(*args, **(kwargs or {}))
+
+
+def _has_mask(indices: Sequence[torch.Tensor | None]) -> bool:
+    return any(one is not None and one.dtype == torch.bool for one in indices)
+
+
+def reads_of(work: Callable[[], object]) -> int:
+    with Reads() as reads:
+        work()
+    return reads.n
+
+
+def test_reads_are_counted() -> None:
+    numbers = torch.arange(3.0)
+    for read in (numbers.sum().item, lambda: bool(numbers[0]), lambda: numbers[numbers > 1]):
+        assert reads_of(read) == 1
+    assert reads_of(lambda: numbers.sum() + numbers[torch.tensor([2, 0])]) == 0
+
+
+@pytest.mark.parametrize("method", TRAINING)
+def test_no_step_of_training_waits(method: str, digits_root: Path, tmp_path: Path) -> None:
+    found = set()
+    for batch_size in (28, 7):  # 84 images: 3 steps, and 12
+        recipe = FAST.model_copy(update={"batch_size": batch_size})
+        name = "vit_digits" if method in ON_TRANSFORMERS else "resnet_digits"
+        cell = cell_of(method, embedded_model(name, digits_root), recipe)
+        bench = bench_of(cell, digits_root, tmp_path / str(batch_size))
+        images_of(bench)  # they are kept in memory from now on
+        made_parents(bench)
+        with deterministic():
+            found.add(reads_of(lambda bench=bench: make_model(bench)))
+    assert len(found) == 1, found
+
+
+def made_parents(bench: Bench) -> None:
+    for parent in bench.cell.parents:
+        if not parent.is_baseline:
+            made(parent, bench.data_root, Path(bench.store.uri))
+
+
+@pytest.mark.parametrize("n_models", [1, 3])
+def test_no_batch_of_an_evaluation_waits(n_models: int, digits_root: Path, tmp_path: Path) -> None:
+    model = embedded_model("resnet_digits", digits_root)
+    bench = bench_of(cell_of("ft", model), digits_root, tmp_path)
+    dataset, source = bench.downstream()
+    modules = [bench.pretrained() for _ in range(n_models)]
+    scorer = Scorer(dataset.classes, bench.device)
+
+    def score(batch_size: int) -> None:
+        evaluate_together(modules, source, scorer, bench.normalise, batch_size)
+
+    found = {reads_of(lambda n=n: score(n)) for n in (84, 7)}
+    assert found == {3 * n_models}, "two counts and a loss of each, at the end"
