@@ -109,8 +109,12 @@ class _Ordered:
     def categories(self, column: str) -> pd.Categorical:
         """Return a column's texts as categories in the order of names: as these, they sort."""
         texts = pd.Categorical(self.frame[column])
-        taken = texts.take(self.order).remove_unused_categories()
-        return taken.reorder_categories(sorted(taken.categories))
+        codes, names = texts.codes[self.order], texts.categories
+        is_used = np.bincount(codes[codes >= 0], minlength=len(names)) > 0
+        used = sorted(names[is_used])
+        places = np.full(len(names) + 1, -1)  # the code of null is -1
+        places[names.get_indexer(pd.Index(used, dtype=names.dtype))] = np.arange(len(used))
+        return pd.Categorical.from_codes(places[codes], pd.Index(used, dtype=names.dtype))
 
 
 def unique_rows(frame: pd.DataFrame, key: Sequence[str], values: Sequence[str]) -> pd.DataFrame:
@@ -232,8 +236,9 @@ def _by_corruption(
 
 def _split_of(rows: pd.DataFrame, table: pd.DataFrame) -> NDArray[np.int64]:
     """Return the position of each row's split in the table; -1 where it is not wanted."""
-    codes = _codes(rows, _SPLIT)
-    _, first, inverse = np.unique(codes, return_index=True, return_inverse=True)
+    inverse, distinct = pd.factorize(_codes(rows, _SPLIT))
+    first = np.empty(len(distinct), dtype=np.int64)
+    first[inverse[::-1]] = np.arange(len(rows))[::-1]
     known = {_split_key(*split): n for n, split in enumerate(table[_SPLIT].to_numpy().tolist())}
     kinds = rows[_SPLIT].iloc[first].astype(object).to_numpy().tolist()
     positions = [known.get(_split_key(*kind), -1) for kind in kinds]

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from orchestrator.grid import Grid, MethodEntry
-from workers.cell import BASELINE, Cell, Model
+from workers.cell import BASELINE, Cell, Model, Siblings
 
 
 @contextmanager
@@ -47,8 +47,7 @@ class _OfModel:
 
     def __init__(self, grid: Grid, model: Model) -> None:
         self._grid, self._model = grid, model
-        self._made: dict[tuple[str, str, int], Cell] = {}
-        self._templates: dict[tuple[str, str], tuple[Cell, Sequence[str]]] = {}
+        self._of_methods: dict[tuple[str, str], _OfMethod] = {}
         self.baseline = Cell(
             suite=grid.suite.name,
             suite_version=grid.suite.version,
@@ -64,50 +63,73 @@ class _OfModel:
         for downstream in self._grid.downstream:
             for entry in self._grid.methods:
                 if entry.kind.name != BASELINE and entry.is_for(self._model.name):
-                    pools_seeds = bool(entry.kind.seeds(entry.config))
-                    for seed in seeds[:1] if pools_seeds else seeds:
-                        yield self._cell(downstream, entry, seed)
+                    of_method = self._of_method(downstream, entry)
+                    pools_seeds = bool(of_method.seeds)
+                    yield from map(of_method.cell, seeds[:1] if pools_seeds else seeds)
 
-    def _cell(self, downstream: str, entry: MethodEntry, seed: int) -> Cell:
-        key = (downstream, entry.label, seed)
-        cell = self._made.get(key)
+    def _of_method(self, downstream: str, entry: MethodEntry) -> _OfMethod:
+        key = (downstream, entry.label)
+        if key not in self._of_methods:
+            cell = self._without_seed_and_parents(downstream, entry)
+            starts: list[_OfMethod | None] = [
+                None if start == BASELINE else self._of_method(downstream, self._grid.method(start))
+                for start in entry.kind.starts_from(entry.config)
+            ]
+            seeds = tuple(entry.kind.seeds(entry.config))
+            self._of_methods[key] = _OfMethod(cell, starts, self.baseline, seeds)
+        return self._of_methods[key]
+
+    def _without_seed_and_parents(self, downstream: str, entry: MethodEntry) -> Cell:
+        grid, trains = self._grid, entry.kind.trains
+        config, recipe = grid.settings(self._model.name, downstream, entry)
+        return Cell(
+            suite=grid.suite.name,
+            suite_version=grid.suite.version,
+            model=self._model,
+            method=entry.kind.name,
+            method_version=entry.kind.version,
+            label=entry.label,
+            downstream=downstream,
+            hyperparameters=config.model_dump(mode="json"),
+            recipe=recipe.model_dump(mode="json") if trains else None,
+            skip_undecodable=trains and downstream in grid.skip_undecodable,
+            accept_images=grid.accept_images.get(downstream) if trains else None,
+        )
+
+
+class _OfMethod:
+    """The cells of one model and method on one set: one of each seed."""
+
+    def __init__(
+        self,
+        cell: Cell,
+        starts: Sequence[_OfMethod | None],
+        baseline: Cell,
+        seeds: tuple[int, ...],
+    ) -> None:
+        """Prepare to make them.
+
+        Args:
+            cell: without its seed and its parents.
+            starts: whose cells its cells start from; None stands for the baseline.
+            baseline: the model as it came.
+            seeds: whose cells each cell starts from, if not from those of its own seed.
+        """
+        self.seeds = seeds
+        self._siblings = Siblings(cell)
+        self._starts, self._baseline = starts, baseline
+        self._made: dict[int, Cell] = {}
+
+    def cell(self, seed: int) -> Cell:
+        cell = self._made.get(seed)
         if cell is None:
-            template, starts = self._template(downstream, entry)
-            parents = tuple(self._parents(downstream, entry, seed, starts)) if starts else ()
-            cell = self._made[key] = template.sibling(seed, parents)
+            parents = tuple(self._parents(seed)) if self._starts else ()
+            cell = self._made[seed] = self._siblings.cell(seed, parents)
         return cell
 
-    def _parents(
-        self, downstream: str, entry: MethodEntry, seed: int, starts: Sequence[str]
-    ) -> Iterator[Cell]:
-        for start in starts:
-            if start == BASELINE:
-                yield self.baseline
-                continue
-            for one in entry.kind.seeds(entry.config) or (seed,):
-                yield self._cell(downstream, self._grid.method(start), one)
-
-    def _template(self, downstream: str, entry: MethodEntry) -> tuple[Cell, Sequence[str]]:
-        """Return a method's cell on a set but for its seed and parents, and what it starts from.
-
-        The cells of all seeds share its hyper-parameters and its recipe.
-        """
-        key = (downstream, entry.label)
-        if key not in self._templates:
-            grid, trains = self._grid, entry.kind.trains
-            config, recipe = grid.settings(self._model.name, downstream, entry)
-            template = Cell(
-                suite=grid.suite.name,
-                suite_version=grid.suite.version,
-                model=self._model,
-                method=entry.kind.name,
-                method_version=entry.kind.version,
-                label=entry.label,
-                downstream=downstream,
-                hyperparameters=config.model_dump(mode="json"),
-                recipe=recipe.model_dump(mode="json") if trains else None,
-                skip_undecodable=trains and downstream in grid.skip_undecodable,
-                accept_images=grid.accept_images.get(downstream) if trains else None,
-            )
-            self._templates[key] = (template, tuple(entry.kind.starts_from(entry.config)))
-        return self._templates[key]
+    def _parents(self, seed: int) -> Iterator[Cell]:
+        for start in self._starts:
+            if start is None:
+                yield self._baseline
+            else:
+                yield from map(start.cell, self.seeds or (seed,))

@@ -27,7 +27,8 @@ def mixtures(rows: pd.DataFrame, sets: Collection[str]) -> list[Problem]:
     Returns:
         A problem for each evaluation set, then for each model.
     """
-    relevant = rows[rows["eval_dataset"].isin(list(sets))]
+    matters = rows["eval_dataset"].isin(list(sets))
+    relevant = rows if matters.all() else rows[matters]
     return [
         *_mixed(relevant, "eval_dataset", "dataset_digest", "different copies of this set"),
         *_mixed(relevant, "model", "weights_digest", "different weights of this model"),
@@ -39,6 +40,8 @@ def _mixed(rows: pd.DataFrame, name: str, digest: str, what: str) -> list[Proble
         return []
     distinct = rows[[name, digest]].drop_duplicates().dropna(subset=digest)
     several = distinct.loc[distinct.duplicated(name, keep=False), name]
+    if several.empty:
+        return []
     wanted = rows[digest].notna() & rows[name].isin(list(several))
     known = rows.loc[wanted, [name, digest, "cell_id"]].astype(str)
     return [

@@ -6,10 +6,13 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
+from operator import attrgetter
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from orchestrator import canary
 from orchestrator.accuracies import accuracies_from_rows
@@ -242,23 +245,26 @@ def _verdicts(rows: pd.DataFrame, grid: Grid) -> tuple[canary.Verdict, ...]:
 def labelled(rows: pd.DataFrame, cells: Mapping[str, Cell]) -> pd.DataFrame:
     """Keep the rows of a grid's own cells, under the names that it gives them now."""
     ids = rows["cell_id"].astype("category")
-    found = [cells.get(cell_id) for cell_id in ids.cat.categories.tolist()]
-    codes = ids.cat.codes.to_numpy()
-    is_known = np.array([*(cell is not None for cell in found), False])[codes]  # null is -1
-    kept, codes = (rows, codes) if is_known.all() else (rows[is_known], codes[is_known])
-    models = _categories([cell.model.name if cell else None for cell in found])
-    methods = _categories([cell.label if cell else None for cell in found])
-    return kept.assign(model=models.take(codes), method=methods.take(codes))
+    known = pa.array(list(cells), pa.string())
+    places = pc.index_in(pa.array(ids.cat.categories, pa.string()), known).fill_null(-1)
+    of_row = np.append(places.to_numpy(), -1)[ids.cat.codes.to_numpy()]  # the code of null is -1
+    is_known = of_row >= 0
+    kept, of_row = (rows, of_row) if is_known.all() else (rows[is_known], of_row[is_known])
+    models = _categories(list(map(attrgetter("model.name"), cells.values())))
+    methods = _categories(list(map(attrgetter("label"), cells.values())))
+    return kept.assign(model=models.take(of_row), method=methods.take(of_row))
 
 
-def _categories(names: Sequence[str | None]) -> pd.Categorical:
+def _categories(names: Sequence[str]) -> pd.Categorical:
     """Return names, few of them and often repeated, as categories in the order they come."""
-    known = list(dict.fromkeys(name for name in names if name is not None))
-    places: dict[str | None, int] = {name: n for n, name in enumerate(known)} | {None: -1}
-    return pd.Categorical.from_codes([places[name] for name in names], pd.Index(known, dtype="str"))
+    known = list(dict.fromkeys(names))
+    places = {name: n for n, name in enumerate(known)}
+    codes = list(map(places.__getitem__, names))
+    return pd.Categorical.from_codes(codes, pd.Index(known, dtype="str"))
 
 
 def entries(cells: Mapping[str, Cell]) -> pd.DataFrame:
     """Return (model, method, seed) of every fine-tuned cell, once each."""
-    rows = ((c.model.name, c.label, c.seed) for c in cells.values() if not c.is_baseline)
+    fine_tuned = [cell for cell in cells.values() if cell.method != BASELINE]
+    rows = map(attrgetter("model.name", "label", "seed"), fine_tuned)
     return pd.DataFrame(list(dict.fromkeys(rows)), columns=["model", "method", "seed"])

@@ -163,17 +163,20 @@ class Cell:
     @cached_property
     def cell_id(self) -> str:
         """The digest of `identity`, whose JSON is put together from parts that cells share."""
+        return _id_in(self._frame(), self.seed, self.parents)
+
+    def _frame(self) -> tuple[str, str, str]:
+        """Return what the canonical JSON of `identity` has around parents' ids and the seed."""
         accepted = "" if self.accept_images is None else f'"accept_images":{self.accept_images},'
         downstream = "null" if self.downstream is None else _quoted(self.downstream)
-        parents = ",".join([_quoted(parent.cell_id) for parent in self.parents])
         skipping = '"skip_undecodable":true,' if self.skip_undecodable else ""
-        return digest_of_json(
+        return (
             f'{{{accepted}"downstream":{downstream}'
             f',"hyperparameters":{_shared_json(self.hyperparameters)}'
             f',"method":{_quoted(self.method)},"method_version":{self.method_version}'
-            f',"model":{_shared_json(self.model)},"parents":[{parents}]'
-            f',"recipe":{_shared_json(self.recipe)},"seed":{self.seed}'
-            f',{skipping}"suite":{_quoted(self.suite)},"suite_version":{_quoted(self.suite_version)}}}'
+            f',"model":{_shared_json(self.model)},"parents":[',
+            f'],"recipe":{_shared_json(self.recipe)},"seed":',
+            f',{skipping}"suite":{_quoted(self.suite)},"suite_version":{_quoted(self.suite_version)}}}',
         )
 
     @property
@@ -186,16 +189,6 @@ class Cell:
         for parent in self.parents:
             yield parent
             yield from parent.ancestors
-
-    def sibling(self, seed: int, parents: tuple[Cell, ...]) -> Cell:
-        """Return a cell that shares everything else with this one.
-
-        As `dataclasses.replace`, in a quarter of the time: plans make a hundred thousand of them.
-        """
-        sibling = object.__new__(Cell)
-        vars(sibling).update(vars(self), seed=seed, parents=parents)
-        vars(sibling).pop("cell_id", None)
-        return sibling
 
     def derive_seed(self, purpose: str) -> int:
         """Return the seed (63 bits) of one of this cell's generators."""
@@ -231,3 +224,30 @@ class Cell:
                 "parents": tuple(cls._from_dict(parent) for parent in value["parents"]),
             }
         )
+
+
+class Siblings:
+    """Makes the cells that share everything with one but their seeds and parents.
+
+    As `dataclasses.replace` and `Cell.cell_id`, in a fraction of the time: a plan has a hundred
+    thousand of them.
+    """
+
+    def __init__(self, cell: Cell) -> None:
+        self._values = {field.name: getattr(cell, field.name) for field in fields(cell)}
+        self._frame = cell._frame()
+
+    def cell(self, seed: int, parents: tuple[Cell, ...]) -> Cell:
+        cell = object.__new__(Cell)
+        values = self._values.copy()
+        values["seed"], values["parents"] = seed, parents
+        values["cell_id"] = _id_in(self._frame, seed, parents)
+        object.__setattr__(cell, "__dict__", values)
+        return cell
+
+
+def _id_in(frame: tuple[str, str, str], seed: int, parents: tuple[Cell, ...]) -> str:
+    """Return the id of a cell whose identity's JSON is known but for its parents and its seed."""
+    before_parents, before_seed, after = frame
+    ids = ",".join([f'"{parent.cell_id}"' for parent in parents])
+    return digest_of_json(f"{before_parents}{ids}{before_seed}{seed}{after}")

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workers.cell import BASELINE, Cell, Model, canonical_json, digest
+from workers.cell import BASELINE, Cell, Model, Siblings, canonical_json, digest
 
 MODEL = Model(
     name="small",
@@ -146,9 +146,11 @@ def test_the_id_is_the_hash_of_the_canonical_json(cell: Cell) -> None:
 def test_a_sibling_is_a_cell_with_another_seed_and_other_parents() -> None:
     asked = replace(CELL, skip_undecodable=True, accept_images=7499)
     assert asked.cell_id  # known by then, and not the sibling's
-    sibling, expected = asked.sibling(7, (BASE,)), replace(asked, seed=7, parents=(BASE,))
-    assert vars(sibling) == {k: v for k, v in vars(expected).items() if k != "cell_id"}
-    assert sibling.cell_id == expected.cell_id != asked.cell_id
+    siblings = Siblings(asked)
+    for parents in ((), (BASE,), (BASE, SOUP)):
+        sibling, expected = siblings.cell(7, parents), replace(asked, seed=7, parents=parents)
+        assert sibling.cell_id == expected.cell_id != asked.cell_id
+        assert vars(sibling) == vars(expected), "with its id, which is known by now"
     assert asked.seed == CELL.seed
 
 

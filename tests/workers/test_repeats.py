@@ -1,12 +1,14 @@
 """Rows of one key that are there twice: which counts, and which contradict each other."""
 
 from datetime import UTC, datetime
+from unittest.mock import patch
 
 import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.cells import row
+from workers import repeats
 from workers.repeats import contradicting, distinct
 from workers.schemas import KEYS, TABLES
 from workers.tables import to_dictionaries
@@ -59,8 +61,13 @@ TEXT = st.sampled_from([None, "a", "b", "c"])
 SEVERITY = st.sampled_from([None, 1, 5])
 
 
-@given(st.lists(st.tuples(TEXT, SEVERITY, TEXT), max_size=40), st.integers(0, 40), st.booleans())
-def test_one_row_of_each_key_is_kept_whatever_the_chunks(keys, at, is_encoded):
+@given(
+    st.lists(st.tuples(TEXT, SEVERITY, TEXT), max_size=40),
+    st.integers(0, 40),
+    st.booleans(),
+    st.sampled_from([0, repeats.TABLE_BYTES]),
+)
+def test_one_row_of_each_key_is_kept_whatever_the_chunks(keys, at, is_encoded, table_bytes):
     """Texts as strings or as dictionaries, each chunk with one of its own, as files have them."""
     columns = {
         **{name: [None] * len(keys) for name in KEYS["accuracy"]},
@@ -74,7 +81,8 @@ def test_one_row_of_each_key_is_kept_whatever_the_chunks(keys, at, is_encoded):
         parts = [to_dictionaries(part) for part in (rows[:at], rows[at:])]
         rows = pa.concat_tables(parts).unify_dictionaries()
     firsts = {key: n for n, key in reversed(list(enumerate(keys)))}
-    assert distinct(rows, "accuracy")["n"].to_pylist() == sorted(firsts.values())
+    with patch.object(repeats, "TABLE_BYTES", table_bytes):
+        assert distinct(rows, "accuracy")["n"].to_pylist() == sorted(firsts.values())
 
 
 def test_more_keys_than_a_number_can_tell_apart():
