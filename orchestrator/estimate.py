@@ -12,11 +12,14 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from statistics import fmean
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from orchestrator.demands import Demands
 from orchestrator.grid import Grid
 from orchestrator.grid_file import Throughput
+from orchestrator.places import places_of
 from orchestrator.plan import Node, Plan
 from workers.cell import Model
 from workers.errors import DataError
@@ -153,25 +156,32 @@ def measured_speeds(plan: Plan, history: pd.DataFrame, accuracy: pd.DataFrame) -
         history: columns cell_id, n_total, seconds of the store's training epochs.
         accuracy: columns cell_id, n_total, started_at, finished_at of the store's rows.
     """
-    epochs = history[history["cell_id"].isin(list(plan.nodes))]
-    weights = epochs["cell_id"].map(lambda cell_id: plan.nodes[cell_id].training_weight)
-    train = _per_second(plan, epochs["cell_id"], epochs["n_total"] * weights, epochs["seconds"])
-    rows = accuracy[accuracy["cell_id"].isin(list(plan.nodes))]
+    epochs, of_epoch = _of_nodes(history, plan)
+    weights = np.array([node.training_weight for node in plan.nodes.values()])[of_epoch]
+    train = _per_second(plan, of_epoch, epochs["n_total"] * weights, epochs["seconds"])
+    rows, of_row = _of_nodes(accuracy, plan)
     seconds = (rows["finished_at"] - rows["started_at"]).dt.total_seconds()
-    evaluate = _per_second(plan, rows["cell_id"], rows["n_total"], seconds)
+    evaluate = _per_second(plan, of_row, rows["n_total"], seconds)
     return {
         name: Speed(train.get(name), evaluate.get(name))
         for name in dict.fromkeys([*train, *evaluate])
     }
 
 
+def _of_nodes(rows: pd.DataFrame, plan: Plan) -> tuple[pd.DataFrame, NDArray[np.int64]]:
+    """Return the rows of a plan's cells, and the place of each one's cell among the plan's."""
+    places = places_of(rows["cell_id"], plan.nodes)
+    return rows[places >= 0], places[places >= 0]
+
+
 def _per_second(
-    plan: Plan, cell_ids: pd.Series, images: pd.Series, seconds: pd.Series
+    plan: Plan, places: NDArray[np.int64], images: pd.Series, seconds: pd.Series
 ) -> dict[str, float]:
     """Divide the images of each model by their seconds; rows that took no time are left out."""
+    models = np.array([node.cell.model.name for node in plan.nodes.values()], dtype=object)
     frame = pd.DataFrame(
         {
-            "model": cell_ids.map(lambda cell_id: plan.nodes[cell_id].cell.model.name),
+            "model": models[places],
             "images": images.astype("float64"),
             "seconds": seconds.astype("float64"),
         }

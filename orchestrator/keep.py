@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from orchestrator.expansion import collection_paused
 from orchestrator.grid_file import Keep
 from orchestrator.plan import Plan
 from workers.storage import StorageError
@@ -27,7 +28,8 @@ class Needs:
         """
         self._plan, self._keep = plan, keep
         own = [c for c, node in plan.nodes.items() if not node.cell.is_baseline]
-        self._users = {c: {c} if plan.nodes[c].missing else set[str]() for c in own}
+        with collection_paused():  # a set for each of them
+            self._users = {c: {c} if plan.nodes[c].missing else set[str]() for c in own}
         self._has_children = set[str]()
         for cell_id, node in plan.nodes.items():
             self._has_children.update(plan.parents(cell_id))

@@ -9,10 +9,7 @@ from functools import cached_property
 from operator import attrgetter
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from orchestrator import canary
 from orchestrator.accuracies import accuracies_from_rows
@@ -25,6 +22,7 @@ from orchestrator.leaderboard import leaderboard
 from orchestrator.matrix import Matrix, matrices
 from orchestrator.mixtures import mixtures
 from orchestrator.paired import Predictions, paired_entries
+from orchestrator.places import places_of
 from orchestrator.remarks import Remarks
 from orchestrator.scoring import Scoring
 from orchestrator.set_names import IMAGENET_RIB, SetNames, infer_sets
@@ -244,10 +242,7 @@ def _verdicts(rows: pd.DataFrame, grid: Grid) -> tuple[canary.Verdict, ...]:
 
 def labelled(rows: pd.DataFrame, cells: Mapping[str, Cell]) -> pd.DataFrame:
     """Keep the rows of a grid's own cells, under the names that it gives them now."""
-    ids = rows["cell_id"].astype("category")
-    known = pa.array(list(cells), pa.string())
-    places = pc.index_in(pa.array(ids.cat.categories, pa.string()), known).fill_null(-1)
-    of_row = np.append(places.to_numpy(), -1)[ids.cat.codes.to_numpy()]  # the code of null is -1
+    of_row = places_of(rows["cell_id"], cells)
     is_known = of_row >= 0
     kept, of_row = (rows, of_row) if is_known.all() else (rows[is_known], of_row[is_known])
     models = _categories(list(map(attrgetter("model.name"), cells.values())))

@@ -5,12 +5,13 @@ Shares are fractions of 1 throughout. `docs/results.md` says where each is used.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import special
 
 Floats = NDArray[np.float64]
 
@@ -34,7 +35,7 @@ def critical_value(confidence: float = CONFIDENCE, comparisons: int = 1) -> floa
         confidence: of all intervals together, such as 0.95.
         comparisons: how many intervals should hold at once (Bonferroni).
     """
-    return float(special.ndtri(1 - (1 - confidence) / (2 * max(comparisons, 1))))
+    return NormalDist().inv_cdf(1 - (1 - confidence) / (2 * max(comparisons, 1)))
 
 
 def wilson(share: ArrayLike, n: ArrayLike, z: float) -> tuple[Floats, Floats]:
@@ -137,10 +138,12 @@ def mcnemar(only_first: int, only_second: int) -> Tested:
     """
     discordant = only_first + only_second
     if discordant < EXACT_BELOW:
+        from scipy import special  # takes a tenth of a second, and is needed nowhere else
+
         tail = special.bdtr(min(only_first, only_second), discordant, 0.5) if discordant else 1.0
         return Tested("McNemar, exact", None, min(1.0, 2 * float(tail)))
     statistic = max(abs(only_first - only_second) - 1, 0) ** 2 / discordant
-    return Tested("McNemar", statistic, float(special.erfc(np.sqrt(statistic / 2))))
+    return Tested("McNemar", statistic, math.erfc(math.sqrt(statistic / 2)))
 
 
 def two_proportions(first: float, n_first: int, second: float, n_second: int) -> Tested:
@@ -160,7 +163,7 @@ def two_proportions(first: float, n_first: int, second: float, n_second: int) ->
 
 def normal_p(z: float) -> float:
     """Return the two-sided p value of a standard normal statistic."""
-    return float(special.erfc(abs(z) / np.sqrt(2)))
+    return math.erfc(abs(z) / math.sqrt(2))
 
 
 def holm(p: ArrayLike) -> Floats:

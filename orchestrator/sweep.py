@@ -91,9 +91,9 @@ def read_estimates(grid: Grid, plan: Plan) -> Estimates:
     store = Store(grid.store)
     if not store.exists:
         return make_estimates(grid, {})
-    history = store.scan("history", ["cell_id", "n_total", "seconds"]).table
+    history = store.scan("history", ["cell_id", "n_total", "seconds"], encoded=True).table
     timed = ["cell_id", "n_total", "started_at", "finished_at"]
-    accuracy = store.scan("accuracy", timed).table
+    accuracy = store.scan("accuracy", timed, encoded=True).table
     return make_estimates(grid, measured_speeds(plan, history.to_pandas(), accuracy.to_pandas()))
 
 
