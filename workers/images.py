@@ -6,6 +6,7 @@ as in timm, and normalisation is the same arithmetic wherever it is done.
 
 from __future__ import annotations
 
+import threading
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -261,19 +262,21 @@ def batch_indices(order: torch.Tensor, batch_size: int) -> list[torch.Tensor]:
 
 
 class _PixelCache:
-    """Decoded sources, least recently used first out, up to CACHE_BYTES."""
+    """Decoded sources, least recently used first out, up to CACHE_BYTES. For any threads."""
 
     def __init__(self) -> None:
         self._kept: OrderedDict[tuple[str, str, str], torch.Tensor] = OrderedDict()
+        self._lock = threading.Lock()
 
     def get(self, source: ImageSource) -> torch.Tensor:
-        pixels = self._kept.pop(source.key, None)
-        if pixels is None:
-            pixels = source.decode_all()
-        self._kept[source.key] = pixels
-        while sum(kept.nbytes for kept in self._kept.values()) > CACHE_BYTES:
-            self._kept.popitem(last=False)
-        return pixels
+        with self._lock:
+            pixels = self._kept.pop(source.key, None)
+            if pixels is None:
+                pixels = source.decode_all()
+            self._kept[source.key] = pixels
+            while sum(kept.nbytes for kept in self._kept.values()) > CACHE_BYTES:
+                self._kept.popitem(last=False)
+            return pixels
 
 
 _CACHE = _PixelCache()

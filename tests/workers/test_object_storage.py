@@ -106,12 +106,13 @@ def test_patience_ends_and_what_was_there_stays(
 ) -> None:
     data = BIG if size == "parts" else b"some bytes"
     storage.write("x", b"old")
+    usual = storage_module.PATIENCE_S
     monkeypatch.setattr(storage_module, "PATIENCE_S", 0.5)
     s3.plan(next_puts=",".join([fault] * 1000))
     started = time.monotonic()
     with pytest.raises(StorageError, match="cannot write x to s3://"):
         storage.write("x", data)
-    assert time.monotonic() - started < 15
+    assert time.monotonic() - started < usual
     s3.plan()
     assert storage.read("x") == b"old"
 
@@ -121,7 +122,7 @@ def test_what_cannot_be_is_not_waited_for(s3: S3) -> None:
     started = time.monotonic()
     with pytest.raises(StorageError, match="NO_SUCH_BUCKET"):
         storage.write("x", b"")
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < storage_module.PATIENCE_S
 
 
 def test_an_interrupt_cannot_cut_an_object_short(

@@ -145,9 +145,11 @@ def test_a_worker_and_helpers_at_once(lab: Lab, alone: Lab, cell: Cell) -> None:
     helpers = [threading.Thread(target=lab.help, args=(cell,)) for _ in range(2)]
     for helper in helpers:
         helper.start()
-    lab.run(cell)
-    for helper in helpers:
-        helper.join()
+    try:
+        lab.run(cell)
+    finally:
+        for helper in helpers:
+            helper.join()
     assert same(lab, alone, cell)
     lab.store.sweep()  # as the next run does: a helper may have been the last
     assert lab.left_over == []
@@ -242,7 +244,10 @@ def test_a_helper_that_died_is_not_waited_for_without_end(
     assert same(lab, alone, cell)
 
 
-def test_claims_of_an_earlier_try_are_withdrawn(lab: Lab, cell: Cell) -> None:
+def test_claims_of_an_earlier_try_are_withdrawn(
+    lab: Lab, cell: Cell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(set_scores, "LEAST_PATIENCE_S", 60.0)
     lab.make(cell)
     kept = ScoredSplits(lab.store.storage, cell.cell_id)
     kept.claim(("v2", 0), "cpu")

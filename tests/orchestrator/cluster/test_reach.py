@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.cluster.reach import check_reachable
+from orchestrator.cluster.reach import ANSWER_S, check_reachable
 from tests.orchestrator.rib import rib
 from workers.errors import UserError
 
@@ -59,7 +59,7 @@ def test_patience_has_an_end(silent: int) -> None:
     started = time.monotonic()
     with pytest.raises(UserError, match="timed out"):
         check_reachable(f"127.0.0.1:{silent}", patience_s=0.3)
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < ANSWER_S
 
 
 @pytest.mark.parametrize("address", ["head", "head:", "head:port", ":6379", "head:99999"])
