@@ -16,6 +16,7 @@ from workers.cell import BASELINE, Cell, Model
 from workers.digests import file_digest
 from workers.job import Job, Site
 from workers.methods import methods
+from workers.models import create
 from workers.recipe import Recipe
 from workers.run import make_model
 from workers.store import Store
@@ -56,6 +57,15 @@ def cell_of(
         seed=seed,
         parents=tuple(cell_of(start, model, recipe, downstream, seed) for start in starts),
     )
+
+
+def fitting_pairs() -> Iterator[tuple[str, Model]]:
+    """Every method on every model of the suite that it can be used on."""
+    for model in SUITE.models:
+        module = create(model)
+        for name, kind in sorted(methods().items()):
+            if not kind.unfit(kind.Config(), module):
+                yield name, model
 
 
 def bench_of(cell: Cell, data_root: Path, store: Path) -> Bench:

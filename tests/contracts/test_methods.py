@@ -22,7 +22,6 @@ from workers.cell import BASELINE, Cell, Model
 from workers.digests import file_digest
 from workers.job import Job, Site
 from workers.methods import FineTuning, MethodConfig, methods
-from workers.models import create
 from workers.outcome import Outcome
 from workers.recipe import Recipe
 from workers.run import execute
@@ -102,17 +101,7 @@ def other_lab(digits_root: Path, tmp_path: Path) -> Lab:
     return Lab(digits_root, tmp_path / "other store")
 
 
-def fitting_pairs() -> Iterator[tuple[str, Model]]:
-    """Every method on every model of the suite that it can be used on."""
-    for model in suites()["digits-rib"].models:
-        module = create(model)
-        for name in EVERY_METHOD:
-            kind = methods()[name]
-            if not kind.unfit(kind.Config(), module):
-                yield name, model
-
-
-PAIRS = list(fitting_pairs())
+PAIRS = list(embedded.fitting_pairs())
 
 
 def test_every_method_fits_some_model() -> None:
