@@ -156,12 +156,15 @@ def measured_speeds(plan: Plan, history: pd.DataFrame, accuracy: pd.DataFrame) -
         history: columns cell_id, n_total, seconds of the store's training epochs.
         accuracy: columns cell_id, n_total, started_at, finished_at of the store's rows.
     """
+    nodes = plan.nodes.values()
+    models = np.array([node.cell.model.name for node in nodes], dtype=object)
+    weights = np.array([node.training_weight for node in nodes])
     epochs, of_epoch = _of_nodes(history, plan)
-    weights = np.array([node.training_weight for node in plan.nodes.values()])[of_epoch]
-    train = _per_second(plan, of_epoch, epochs["n_total"] * weights, epochs["seconds"])
+    images = epochs["n_total"] * weights[of_epoch]
+    train = _per_second(models[of_epoch], images, epochs["seconds"])
     rows, of_row = _of_nodes(accuracy, plan)
     seconds = (rows["finished_at"] - rows["started_at"]).dt.total_seconds()
-    evaluate = _per_second(plan, of_row, rows["n_total"], seconds)
+    evaluate = _per_second(models[of_row], rows["n_total"], seconds)
     return {
         name: Speed(train.get(name), evaluate.get(name))
         for name in dict.fromkeys([*train, *evaluate])
@@ -171,17 +174,17 @@ def measured_speeds(plan: Plan, history: pd.DataFrame, accuracy: pd.DataFrame) -
 def _of_nodes(rows: pd.DataFrame, plan: Plan) -> tuple[pd.DataFrame, NDArray[np.int64]]:
     """Return the rows of a plan's cells, and the place of each one's cell among the plan's."""
     places = places_of(rows["cell_id"], plan.nodes)
-    return rows[places >= 0], places[places >= 0]
+    is_known = places >= 0
+    return rows[is_known], places[is_known]
 
 
 def _per_second(
-    plan: Plan, places: NDArray[np.int64], images: pd.Series, seconds: pd.Series
+    models: NDArray[np.object_], images: pd.Series, seconds: pd.Series
 ) -> dict[str, float]:
     """Divide the images of each model by their seconds; rows that took no time are left out."""
-    models = np.array([node.cell.model.name for node in plan.nodes.values()], dtype=object)
     frame = pd.DataFrame(
         {
-            "model": models[places],
+            "model": models,
             "images": images.astype("float64"),
             "seconds": seconds.astype("float64"),
         }

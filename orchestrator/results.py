@@ -252,14 +252,12 @@ def labelled(rows: pd.DataFrame, cells: Mapping[str, Cell]) -> pd.DataFrame:
 
 def _categories(names: Sequence[str]) -> pd.Categorical:
     """Return names, few of them and often repeated, as categories in the order they come."""
-    known = list(dict.fromkeys(names))
-    places = {name: n for n, name in enumerate(known)}
-    codes = list(map(places.__getitem__, names))
-    return pd.Categorical.from_codes(codes, pd.Index(known, dtype="str"))
+    codes, known = pd.factorize(pd.Series(names, dtype="object"))
+    return pd.Categorical.from_codes(codes, known.astype("str"))
 
 
 def entries(cells: Mapping[str, Cell]) -> pd.DataFrame:
     """Return (model, method, seed) of every fine-tuned cell, once each."""
-    fine_tuned = [cell for cell in cells.values() if cell.method != BASELINE]
+    fine_tuned = [cell for cell in cells.values() if not cell.is_baseline]
     rows = map(attrgetter("model.name", "label", "seed"), fine_tuned)
     return pd.DataFrame(list(dict.fromkeys(rows)), columns=["model", "method", "seed"])

@@ -138,10 +138,9 @@ def mcnemar(only_first: int, only_second: int) -> Tested:
     """
     discordant = only_first + only_second
     if discordant < EXACT_BELOW:
-        from scipy import special  # takes a tenth of a second, and is needed nowhere else
-
-        tail = special.bdtr(min(only_first, only_second), discordant, 0.5) if discordant else 1.0
-        return Tested("McNemar, exact", None, min(1.0, 2 * float(tail)))
+        fewer = min(only_first, only_second)
+        tail = sum(math.comb(discordant, k) for k in range(fewer + 1)) / 2**discordant
+        return Tested("McNemar, exact", None, min(1.0, 2 * tail))
     statistic = max(abs(only_first - only_second) - 1, 0) ** 2 / discordant
     return Tested("McNemar", statistic, math.erfc(math.sqrt(statistic / 2)))
 

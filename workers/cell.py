@@ -40,36 +40,6 @@ def digest_of_json(text: str, length: int = 16) -> str:
 _quoted = json.encoder.encode_basestring_ascii
 
 
-class _SharedJson:
-    """The canonical JSON of parts of identities, computed once for all cells that share a part.
-
-    The seeds of a method have one recipe, one model and one set of hyper-parameters between them,
-    and none of these changes: serialising them anew would be most of the work of planning. A part
-    is known by which object it is, and is kept, so that no other can take its place in memory.
-    """
-
-    LIMIT = 4096
-
-    def __init__(self) -> None:
-        self._known: dict[int, tuple[object, str]] = {}
-
-    def __call__(self, part: Model | Mapping[str, Any] | None) -> str:
-        if part is None:
-            return "null"
-        known = self._known.get(id(part))
-        return known[1] if known else self._learn(part)
-
-    def _learn(self, part: Model | Mapping[str, Any]) -> str:
-        text = canonical_json(part.identity() if isinstance(part, Model) else dict(part))
-        if len(self._known) >= self.LIMIT:
-            self._known = {}
-        self._known[id(part)] = (part, text)
-        return text
-
-
-_shared_json = _SharedJson()
-
-
 @dataclass(frozen=True)
 class Model:
     """A pre-trained model: an architecture and the weights that fill it.
@@ -162,7 +132,7 @@ class Cell:
 
     @cached_property
     def cell_id(self) -> str:
-        """The digest of `identity`, whose JSON is put together from parts that cells share."""
+        """The digest of `identity`, whose JSON is put together so that siblings can share it."""
         return _id_in(self._frame(), self.seed, self.parents)
 
     def _frame(self) -> tuple[str, str, str]:
@@ -170,12 +140,13 @@ class Cell:
         accepted = "" if self.accept_images is None else f'"accept_images":{self.accept_images},'
         downstream = "null" if self.downstream is None else _quoted(self.downstream)
         skipping = '"skip_undecodable":true,' if self.skip_undecodable else ""
+        recipe = None if self.recipe is None else dict(self.recipe)
         return (
             f'{{{accepted}"downstream":{downstream}'
-            f',"hyperparameters":{_shared_json(self.hyperparameters)}'
+            f',"hyperparameters":{canonical_json(dict(self.hyperparameters))}'
             f',"method":{_quoted(self.method)},"method_version":{self.method_version}'
-            f',"model":{_shared_json(self.model)},"parents":[',
-            f'],"recipe":{_shared_json(self.recipe)},"seed":',
+            f',"model":{canonical_json(self.model.identity())},"parents":[',
+            f'],"recipe":{canonical_json(recipe)},"seed":',
             f',{skipping}"suite":{_quoted(self.suite)},"suite_version":{_quoted(self.suite_version)}}}',
         )
 

@@ -56,7 +56,10 @@ def declared_masks(suite: Suite) -> dict[str, tuple[int, ...]]:
 
 
 class Seen:
-    """Collects what a model says of the images of a split, batch by batch."""
+    """Collects what a model says of the images of a split, batch by batch.
+
+    It stays on the device until the end: to copy each batch from a GPU is to wait for it.
+    """
 
     def __init__(self, scorer: Scorer, masks: list[tuple[int, ...]], top: int) -> None:
         """Begin a split.
@@ -66,7 +69,10 @@ class Seen:
             masks: classes whose best is kept, besides the set's own.
             top: how many of the most probable classes are kept.
         """
-        self.scorer, self.masks, self.top = scorer, masks, top
+        import torch
+
+        self.scorer, self.top = scorer, top
+        self._masks = [torch.tensor(mask, device=scorer.device) for mask in masks]
         self._batches: list[dict[str, torch.Tensor]] = []
 
     def __call__(self, logits: torch.Tensor, selected: torch.Tensor, labels: torch.Tensor) -> None:
@@ -85,16 +91,17 @@ class Seen:
         }
         if scorer.columns is not None:
             columns["top_masked"] = scorer.columns[_best(selected, self.top)]
-        if self.masks:
-            places = [torch.tensor(mask, device=logits.device) for mask in self.masks]
-            within = [mask[logits[:, mask].argmax(dim=-1)] for mask in places]
+        if self._masks:
+            within = [mask[logits[:, mask].argmax(dim=-1)] for mask in self._masks]
             columns["top1_within"] = torch.stack(within, dim=-1)
-        self._batches.append({name: column.cpu() for name, column in columns.items()})
+        self._batches.append(columns)
 
     def columns(self) -> dict[str, Any]:
         """Return what was collected: numpy arrays [N] or [N, K] by column, in the split's order."""
+        import torch
+
         return {
-            name: np.concatenate([batch[name].numpy() for batch in self._batches])
+            name: torch.cat([batch[name] for batch in self._batches]).cpu().numpy()
             for name in self._batches[0]
         }
 
@@ -104,7 +111,8 @@ def _best(logits: torch.Tensor, n: int) -> torch.Tensor:
 
     `topk` leaves open which of equals comes first; arg-max takes the first.
     """
-    return logits.sort(dim=-1, descending=True, stable=True).indices[:, :n]
+    order = logits.sort(dim=-1, descending=True, stable=True).indices
+    return order[:, :n].contiguous()  # else all of the order stays in memory
 
 
 class PredictionFile:

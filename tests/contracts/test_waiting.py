@@ -1,7 +1,8 @@
 """Nothing waits for the device between two batches: on a GPU it would then wait for the next one.
 
 Who reads a number out of a tensor waits until it has been computed. How often that happens is
-counted here, on the CPU, where each batch takes the same operations as on a GPU.
+counted here, on the CPU, where each batch takes the same operations as on a GPU. So is how often a
+tensor is copied to the CPU, by name: here that is no operation.
 """
 
 from __future__ import annotations
@@ -25,13 +26,15 @@ from tests.embedded import (
     made,
 )
 from workers.bench import Bench
-from workers.evaluate import evaluate_together
+from workers.evaluate import evaluate, evaluate_together
 from workers.methods import methods
+from workers.predictions import Seen
 from workers.run import make_model
 from workers.scoring import Scorer
 
 FITTING = {name: model.name for name, model in fitting_pairs() if methods()[name].trains}
 READING = {"item", "_local_scalar_dense", "nonzero", "masked_select", "equal", "_unique2"}
+COPYING = ("cpu", "numpy", "tolist")
 
 
 class Reads(TorchDispatchMode):
@@ -58,15 +61,28 @@ def _has_mask(indices: Sequence[torch.Tensor | None]) -> bool:
 
 
 def reads_of(work: Callable[[], object]) -> int:
-    with Reads() as reads:
+    with Reads() as reads, pytest.MonkeyPatch.context() as patched:
+        for name in COPYING:
+            patched.setattr(torch.Tensor, name, _counted(reads, getattr(torch.Tensor, name)))
         work()
     return reads.n
+
+
+def _counted(reads: Reads, copy: Callable[..., Any]) -> Callable[..., Any]:
+    def counted(tensor: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        reads.n += 1
+        return copy(tensor, *args, **kwargs)
+
+    return counted
 
 
 def test_reads_are_counted() -> None:
     numbers = torch.arange(3.0)
     for read in (numbers.sum().item, lambda: bool(numbers[0]), lambda: numbers[numbers > 1]):
         assert reads_of(read) == 1
+    for copy in (numbers.cpu, numbers.numpy, numbers.tolist):
+        name = copy.__name__
+        assert reads_of(lambda name=name: getattr(numbers, name)()) == 1
     assert reads_of(lambda: numbers.sum() + numbers[torch.tensor([2, 0])]) == 0
 
 
@@ -105,3 +121,17 @@ def test_no_batch_of_an_evaluation_waits(n_models: int, digits_root: Path, tmp_p
 
     found = {reads_of(lambda n=n: score(n)) for n in (84, 7)}
     assert found == {3 * n_models}, "two counts and a loss of each, at the end"
+
+
+def test_no_batch_waits_where_predictions_are_kept(digits_root: Path, tmp_path: Path) -> None:
+    bench = bench_of(
+        cell_of("ft", embedded_model("resnet_digits", digits_root)), digits_root, tmp_path
+    )
+    dataset, source = bench.downstream()
+    module, scorer = bench.pretrained(), Scorer(dataset.classes, bench.device)
+
+    def score(batch_size: int) -> None:
+        seen = Seen(scorer, [(0, 1)], 3)
+        evaluate(module, source, scorer, bench.normalise, batch_size, seen)
+
+    assert {reads_of(lambda n=n: score(n)) for n in (84, 7)} == {3}

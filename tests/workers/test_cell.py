@@ -154,7 +154,7 @@ def test_a_sibling_is_a_cell_with_another_seed_and_other_parents() -> None:
     assert asked.seed == CELL.seed
 
 
-def test_more_shared_parts_than_are_kept_have_their_own_ids() -> None:
+def test_other_hyperparameters_make_another_id() -> None:
     cells = [replace(CELL, hyperparameters={"strength": n}) for n in range(10_000)]
     ids = [cell.cell_id for cell in cells]
     assert len(set(ids)) == len(ids)
